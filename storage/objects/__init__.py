@@ -1,0 +1,148 @@
+"""The contract of every object store, and the three shapes that cross it.
+
+An object is bytes under their own SHA-256. A store creates objects and gives them back; it has
+no update and no delete: disposal is a procedure of its own with approvals, not a method here.
+Which kind of store keeps the bytes changes the assurance, never the meaning of these calls.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class AssuranceLevel(enum.Enum):
+    """Who is kept from altering a stored object, weakest first; shown on every custody report.
+
+    Example: `"directory_mode_bits"` in a `stored` statement.
+    """
+
+    DIRECTORY_MODE_BITS = "directory_mode_bits"
+    """Read-only files: stops accidents. The service's own account can still remove them."""
+
+    DIRECTORY_IMMUTABLE = "directory_immutable"
+    """Append-only folders, immutable files: stops everyone but root, who can lift the flags."""
+
+    S3_OBJECT_LOCK_GOVERNANCE = "s3_object_lock_governance"
+    """Object Lock that holders of a special permission may bypass."""
+
+    S3_OBJECT_LOCK_COMPLIANCE = "s3_object_lock_compliance"
+    """Object Lock that no S3 account lifts before its date; the store's operator still could."""
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order above, from 0; for comparing, never stored."""
+        return list(AssuranceLevel).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedFile:
+    """A complete upload, durable in staging, not yet an object.
+
+    Attributes:
+        key: the name under which the upload began, chosen by the service.
+        path: where the bytes lie.
+        sha256: 64 lowercase hex digits, over the bytes that came; equals what was announced
+            only if the caller compared them.
+        size_bytes: how many came.
+    """
+
+    key: str
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object as the store holds it.
+
+    Attributes:
+        name: 64 lowercase hex digits, the SHA-256 of the stored bytes.
+        size_bytes: its length.
+        version: the store's version id where it keeps versions, else None.
+        level: what protects this object, as measured on it.
+    """
+
+    name: str
+    size_bytes: int
+    version: str | None
+    level: AssuranceLevel
+
+
+class ObjectStore(Protocol):
+    """Bytes that are created once and stay."""
+
+    @property
+    def store_id(self) -> str:
+        """The store's own name, kept inside it and the same for ever.
+
+        It goes into `stored` statements, so it holds no host, path or account.
+        """
+        ...
+
+    def level(self) -> AssuranceLevel:
+        """What a new object here would be protected by, as measured, never as configured.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        ...
+
+    def put_once(self, staged: StagedFile) -> StoredObject:
+        """Make an object of a staged file and return only when that would survive power loss.
+
+        The object's name is `staged.sha256`. Before success the stored bytes have been read
+        back and hashed, whatever the store says about its own checksums. If the name is taken,
+        the bytes under it are hashed: equal is success, so a repeat after a crash is harmless,
+        and it is success too when the staged file is gone because an earlier call took it;
+        different is an alarm and the staged file is left where it lies. On success the staged
+        file is consumed; on any error it is still there.
+
+        Any number of processes may put the same digest at once: one object results and each of
+        them is answered with it.
+
+        Raises:
+            IntegrityAlarm: the name holds other bytes, or what lies there is no file of this
+                store, or the staged bytes are not those that `sha256` names.
+            NotFound: neither the staged file nor the object is there.
+            NameRefused: `sha256` is not 64 lowercase hex digits.
+            DiskReserveReached: no room.
+            SyncFailed: the disk did not confirm. Final: this store object takes nothing more.
+            Unavailable: the store does not answer or refused the write.
+        """
+        ...
+
+    def open(self, name: str, version: str | None = None) -> BinaryIO:
+        """The stored bytes as a seekable stream, from the start; the caller closes it.
+
+        The bytes are not hashed here: whoever relies on them compares while reading.
+
+        Raises:
+            NotFound: no such object, or no such version of it.
+            NameRefused: not 64 lowercase hex digits.
+            IntegrityAlarm: something other than a file of this store lies under the name.
+            Unavailable: the store does not answer.
+        """
+        ...
+
+    def stat(self, name: str, version: str | None = None) -> StoredObject:
+        """Size, version and level of one object, as measured now; its bytes are not read.
+
+        Raises:
+            NotFound, NameRefused, IntegrityAlarm, Unavailable: as `open`.
+        """
+        ...
+
+    def names(self) -> Iterator[str]:
+        """Every object's name, ascending; objects put meanwhile may or may not appear.
+
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Bytes that can still be taken, or None where the store knows no limit."""
+        ...
