@@ -1,0 +1,269 @@
+"""A small language for what a statement's members may be.
+
+Does: describes members as values (`Text`, `Integer`, `Hex` …), checks parsed JSON against
+them, and writes the same description as JSON Schema for the reference pages. Refuses
+unknown members always: a member that nobody reads is a place to hide something.
+
+    Record({"count": Integer(0, 10**6), "inventory?": CONTENT})      # "?" marks optional
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from evidence.canonical import MAX_INTEGER, JSONObject, JSONValue
+from evidence.errors import FieldInvalid, FieldMissing, FieldUnknown
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_TIME_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$"
+
+
+class Field(Protocol):
+    """One rule for one JSON value."""
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """Raise `FieldInvalid` (or a sibling) naming `pointer` unless the value fits."""
+        ...
+
+    def json_schema(self) -> JSONObject:
+        """The same rule as JSON Schema 2020-12."""
+        ...
+
+
+def _invalid(pointer: str, expected: str) -> FieldInvalid:
+    return FieldInvalid(f"The member must be {expected}.", pointer=pointer)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string of 1 to `longest` characters, where given matching `pattern` whole."""
+
+    longest: int
+    pattern: str | None = None
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if not isinstance(value, str) or not 1 <= len(value) <= self.longest:
+            raise _invalid(pointer, f"text of 1 to {self.longest} characters")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise _invalid(pointer, f"text of the form {self.pattern}")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        schema: JSONObject = {"type": "string", "minLength": 1, "maxLength": self.longest}
+        if self.pattern:
+            schema["pattern"] = f"^(?:{self.pattern})$"
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
+class Hex:
+    """Lowercase hexadecimal of exactly `size_bytes` bytes."""
+
+    size_bytes: int
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if not isinstance(value, str) or not re.fullmatch(self._pattern(), value):
+            raise _invalid(pointer, f"{2 * self.size_bytes} lowercase hexadecimal digits")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {"type": "string", "pattern": f"^{self._pattern()}$"}
+
+    def _pattern(self) -> str:
+        return f"[0-9a-f]{{{2 * self.size_bytes}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Base64:
+    """Standard padded base64 of 1 to `longest_bytes` bytes, in its one canonical form."""
+
+    longest_bytes: int
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if not isinstance(value, str) or not 1 <= len(decode_base64(value, pointer)) <= (
+            self.longest_bytes
+        ):
+            raise _invalid(pointer, f"base64 of 1 to {self.longest_bytes} bytes")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        longest = 4 * ((self.longest_bytes + 2) // 3)
+        return {"type": "string", "contentEncoding": "base64", "maxLength": longest}
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """An integer, both bounds included."""
+
+    lowest: int = 0
+    highest: int = MAX_INTEGER
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _invalid(pointer, "an integer")
+        if not self.lowest <= value <= self.highest:
+            raise _invalid(pointer, f"an integer from {self.lowest} to {self.highest}")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {"type": "integer", "minimum": self.lowest, "maximum": self.highest}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if not isinstance(value, bool):
+            raise _invalid(pointer, "true or false")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a closed set of words."""
+
+    words: tuple[str, ...]
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if value not in self.words:
+            raise _invalid(pointer, "one of " + ", ".join(self.words))
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {"enum": list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """RFC 3339 UTC with exactly milliseconds and `Z`; no leap second."""
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if not isinstance(value, str):
+            raise _invalid(pointer, "a time in UTC such as 2026-11-23T09:00:00.000Z")
+        parse_time(value, pointer)
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {"type": "string", "format": "date-time", "pattern": _TIME_PATTERN}
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list of up to `longest` members of one form."""
+
+    member: Field
+    longest: int
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`."""
+        if not isinstance(value, list) or len(value) > self.longest:
+            raise _invalid(pointer, f"a list of up to {self.longest} members")
+        for number, member in enumerate(value):
+            self.member.check(member, f"{pointer}/{number}")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {"type": "array", "maxItems": self.longest, "items": self.member.json_schema()}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object with named members; a name that ends in `?` is optional."""
+
+    members: Mapping[str, Field]
+
+    def check(self, value: JSONValue, pointer: str) -> None:
+        """See `Field.check`; also FieldUnknown and FieldMissing."""
+        if not isinstance(value, dict):
+            raise _invalid(pointer, "an object")
+        for name in value:
+            if name not in self.members and f"{name}?" not in self.members:
+                msg = "The member is not part of this format."
+                raise FieldUnknown(msg, pointer=f"{pointer}/{_escape(name)}")
+        for name, field in self.members.items():
+            key = name.removesuffix("?")
+            if key in value:
+                field.check(value[key], f"{pointer}/{key}")
+            elif key == name:
+                msg = "A member that this format demands is missing."
+                raise FieldMissing(msg, pointer=f"{pointer}/{key}")
+
+    def json_schema(self) -> JSONObject:
+        """See `Field.json_schema`."""
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "required": [name for name in self.members if not name.endswith("?")],
+            "properties": {
+                name.removesuffix("?"): field.json_schema() for name, field in self.members.items()
+            },
+        }
+
+
+def _escape(name: str) -> str:
+    """RFC 6901 escaping, cut short: the name is the sender's text."""
+    return name[:40].replace("~", "~0").replace("/", "~1")
+
+
+def decode_base64(text: str, pointer: str = "") -> bytes:
+    """Read standard base64 in its one canonical form.
+
+    Raises:
+        FieldInvalid: other characters, missing padding, or stray bits.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _invalid(pointer, "standard base64") from error
+    if base64.b64encode(data).decode("ascii") != text:
+        raise _invalid(pointer, "base64 in its canonical form")
+    return data
+
+
+def parse_time(text: str, pointer: str = "") -> datetime:
+    """Read a statement's time.
+
+    Args:
+        text: such as `2026-11-23T09:00:00.000Z`.
+        pointer: where it stands, for the error.
+
+    Returns:
+        An aware datetime in UTC.
+
+    Raises:
+        FieldInvalid: another form, an impossible date, or a leap second.
+    """
+    if not _TIME.fullmatch(text) or not text.isascii():
+        raise _invalid(pointer, "a time in UTC such as 2026-11-23T09:00:00.000Z")
+    try:
+        return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise _invalid(pointer, "a time that exists") from error
+
+
+def format_time(at: datetime) -> str:
+    """Write a statement's time, cut to whole milliseconds.
+
+    Raises:
+        ValueError: the time has no zone.
+    """
+    if at.tzinfo is None:
+        msg = "a statement's time needs a zone"
+        raise ValueError(msg)
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
