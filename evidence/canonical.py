@@ -12,13 +12,13 @@ compatibility characters, and evidence is not edited.
 import json
 import re
 from collections.abc import Sequence
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, cast
 
 import rfc8785
 
 from evidence.errors import DuplicateKey, NotCanonical, NumberRefused, TextRefused, TooLarge
 
-JSONValue: TypeAlias = "None | bool | int | str | list[JSONValue] | dict[str, JSONValue]"
+JSONValue: TypeAlias = "bool | int | str | list[JSONValue] | dict[str, JSONValue] | None"
 JSONObject: TypeAlias = dict[str, JSONValue]
 
 MAX_BYTES = 16 * 1024
@@ -52,7 +52,7 @@ def canonicalise(value: object, *, max_bytes: int = MAX_BYTES, max_depth: int = 
     Source: RFC 8785, with the restrictions of docs/evidence-format.md §1.
     """
     _check(value, max_depth)
-    raw = rfc8785.dumps(value)  # type: ignore[arg-type]  # checked one line above
+    raw = rfc8785.dumps(value)  # type: ignore[arg-type]
     if len(raw) > max_bytes:
         msg = f"The document is longer than {max_bytes} bytes."
         raise TooLarge(msg)
@@ -100,7 +100,7 @@ def parse_canonical(
         msg = "The document is not a JSON object."
         raise NotCanonical(msg)
     _check(value, max_depth)
-    if rfc8785.dumps(value) != raw:  # type: ignore[arg-type]  # checked one line above
+    if rfc8785.dumps(value) != raw:
         msg = "The bytes differ from their RFC 8785 canonical form."
         raise NotCanonical(msg)
     return value
@@ -137,21 +137,25 @@ def _check(value: object, levels: int) -> None:
             _check_text(value)
         case dict():
             _check_levels(levels)
-            for name, member in value.items():  # pyright: ignore[reportUnknownVariableType]
-                if not isinstance(name, str) or not name.isascii():
-                    msg = "A member's name is not ASCII."
-                    raise TextRefused(msg)
-                _check_text(name)
-                _check(member, levels - 1)  # pyright: ignore[reportUnknownArgumentType]
+            for name, member in cast("dict[object, object]", value).items():
+                _check_name(name)
+                _check(member, levels - 1)
         case list():
             _check_levels(levels)
-            for member in value:  # pyright: ignore[reportUnknownVariableType]
-                _check(member, levels - 1)  # pyright: ignore[reportUnknownArgumentType]
+            for member in cast("list[object]", value):
+                _check(member, levels - 1)
         case float():
             _refuse_number("")
         case _:
             msg = "The value is not JSON."
             raise NotCanonical(msg)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.isascii():
+        msg = "A member's name is not ASCII."
+        raise TextRefused(msg)
+    _check_text(name)
 
 
 def _check_levels(levels: int) -> None:

@@ -70,9 +70,7 @@ class P256Signer:
             msg = "A statement key is on the curve P-256."
             raise KeyInvalid(msg)
         self._key = key
-        self._spki = key.public_key().public_bytes(
-            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-        )
+        self._spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self._key_id = key_id_of(self._spki)
 
     @classmethod

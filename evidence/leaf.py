@@ -26,9 +26,7 @@ _TEMPLATE = (
     '{"data":{"algorithm":"SHA2_256","digest":"%s"},"signature":{"content":"%s",'
     '"verifier":{"keyDetails":"' + KEY_DETAILS + '","publicKey":{"rawBytes":"%s"}}}}}}'
 )
-_PATTERN = re.compile(
-    re.escape(_TEMPLATE).replace("%s", _BASE64)
-)
+_PATTERN = re.compile(re.escape(_TEMPLATE).replace("%s", _BASE64))
 _MAX_LEAF_BYTES = 1024  # ours has at most 471: 44 + 96 + 124 characters of base64 and the frame
 _DIGEST_BYTES = 32
 

@@ -52,8 +52,7 @@ def tree_root(size: int, node: NodeReader) -> bytes:
         ValueError: the size is negative; the caller's mistake.
     """
     if size < 0:
-        msg = "a tree has no negative size"
-        raise ValueError(msg)
+        raise ValueError("a tree has no negative size")
     return EMPTY_ROOT if size == 0 else _range_hash(0, size, node)
 
 
@@ -71,8 +70,7 @@ def inclusion_proof(index: int, size: int, node: NodeReader) -> list[bytes]:
     Source: RFC 6962 §2.1.1.
     """
     if not 0 <= index < size:
-        msg = "the leaf is not in the tree"
-        raise ValueError(msg)
+        raise ValueError("the leaf is not in the tree")
     low, high = 0, size
     path: list[bytes] = []
     while high - low > 1:
@@ -103,8 +101,7 @@ def consistency_proof(old_size: int, new_size: int, node: NodeReader) -> list[by
     Source: RFC 6962 §2.1.2 (SUBPROOF); tlog-witness for the empty old tree.
     """
     if not 0 <= old_size <= new_size:
-        msg = "the old tree is not a prefix of the new one"
-        raise ValueError(msg)
+        raise ValueError("the old tree is not a prefix of the new one")
     if old_size in (0, new_size):
         return []
     low, high = 0, new_size
@@ -209,8 +206,7 @@ class Frontier:
             ValueError: the peaks are not those of a tree of this size.
         """
         if size < 0 or len(peaks) != size.bit_count():
-            msg = "these are not the peaks of a tree of this size"
-            raise ValueError(msg)
+            raise ValueError("these are not the peaks of a tree of this size")
         self._size = size
         self._peaks = list(peaks)
 

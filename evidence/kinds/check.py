@@ -5,7 +5,7 @@ key chain at a log size (`keyring`), which a package carries so that an omitted 
 would be a signed lie instead of a gap.
 """
 
-from evidence.kinds.members import CODE, CONTENT, ORIGIN, STATEMENT_ID, EXAMPLE_ID, Kind, Role
+from evidence.kinds.members import CODE, CONTENT, EXAMPLE_ID, ORIGIN, STATEMENT_ID, Kind, Role
 from evidence.schema import Choice, Integer, Record, Sequence
 
 KIND = Kind(
@@ -17,8 +17,13 @@ KIND = Kind(
             "check": Choice(("doctor", "scrub", "monitor", "recovery", "keyring")),
             "outcome": Choice(("pass", "fail", "degraded")),
             "results?": Sequence(
-                Record({"code": CODE, "outcome": Choice(("pass", "fail", "note")),
-                        "count?": Integer(0)}),
+                Record(
+                    {
+                        "code": CODE,
+                        "outcome": Choice(("pass", "fail", "note")),
+                        "count?": Integer(0),
+                    }
+                ),
                 64,
             ),
             "keyring?": Record(

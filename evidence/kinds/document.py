@@ -11,9 +11,7 @@ KIND = Kind(
     name="document",
     says="Digest, number and kind of a document that was issued.",
     signers=frozenset({Role.SERVER}),
-    body=Record(
-        {"content": CONTENT, "document": CODE, "number": Text(64), "case?": NAME}
-    ),
+    body=Record({"content": CONTENT, "document": CODE, "number": Text(64), "case?": NAME}),
     example={
         "case": "case-2026-000142",
         "content": {

@@ -28,9 +28,7 @@ KIND = Kind(
         {
             "input_sha256": SHA256,
             "outcome": Choice(OUTCOMES),
-            "tools": Sequence(
-                Record({"name": NAME, "version": Text(64), "sha256?": SHA256}), 32
-            ),
+            "tools": Sequence(Record({"name": NAME, "version": Text(64), "sha256?": SHA256}), 32),
             "isolation": Sequence(CODE, 16),
             "facets": Sequence(Record({"facet": CODE, "state": Choice(STATES)}), 32),
             "findings": Sequence(Record({"code": CODE, "facet?": CODE}), 64),

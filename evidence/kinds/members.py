@@ -11,7 +11,9 @@ from enum import StrEnum
 from evidence.canonical import JSONObject
 from evidence.schema import Choice, Hex, Integer, Record, Sequence, Text
 
-MAX_CONTENT_BYTES = 2**40  # 1 TiB: larger than any card; keeps sizes within every language's integers
+MAX_CONTENT_BYTES = (
+    2**40
+)  # 1 TiB: larger than any card; keeps sizes within every language's integers
 EXAMPLE_ID = "4f2d7a0c9be1386d5f40c1ab27e69d83fe0512b47c8a93d6015e7bb2c49f3a68"
 EXAMPLE_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 

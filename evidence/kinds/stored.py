@@ -5,7 +5,15 @@ Signed by the server after it read the bytes back. `content` repeats the announc
 `assurance` is the store's measured level, never better than it is. `about` is the capture.
 """
 
-from evidence.kinds.members import CONTENT, EXAMPLE_CONTENT, EXAMPLE_SHA256, NAME, SHA256, Kind, Role
+from evidence.kinds.members import (
+    CONTENT,
+    EXAMPLE_CONTENT,
+    EXAMPLE_SHA256,
+    NAME,
+    SHA256,
+    Kind,
+    Role,
+)
 from evidence.schema import Choice, Integer, Record, Text, Time
 
 ASSURANCE = (
