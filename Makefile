@@ -7,10 +7,17 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.made-from-lock
+JUDGES := .venv-judges/.made-from-lock
+NODE_JUDGES := tests/judges/node/node_modules/.made-from-lock
+NODE_PEERS := tests/bench/node/node_modules/.made-from-lock
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --exclude-newer "7 days" \
+  --generate-hashes --no-annotate --no-header
+# More arguments for pytest: make test ARGS="-m 'not slow' tests/evidence"
+ARGS ?=
 # pip's settings on a user's machine stay in force (mirrors, proxies); we only silence the upgrade notice.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv run test check format bench lock clean
+.PHONY: help venv run test tools check format bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +33,55 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+run: venv ## Serve the demo on 127.0.0.1:8000 (embedded default, development keys, demo data)
+	@$(BIN)/fengni demo
+
+test: venv tools ## Run every test, with the system tools and judges they need
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## Lint, format, types, import contracts, architecture and docs tests (under a minute)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/pyright
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/architecture
+
+format: venv ## Let ruff format the tree
+	@$(BIN)/ruff format .
+
+bench: venv $(NODE_PEERS) ## Run the benchmarks (they print machine, versions, command and ratios)
+	@bash tests/system_tools.sh bench
+	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
+
+tools: $(JUDGES) $(NODE_JUDGES) ## Set up the independent tools that the tests call
+	@bash tests/system_tools.sh test
+
+$(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(STAMP)
+	test -x .venv-judges/bin/python || $(PYTHON) -m venv .venv-judges
+	.venv-judges/bin/python -m pip install --quiet --require-hashes -r tests/judges/requirements.txt
+	.venv-judges/bin/python -m pip install --quiet --require-hashes --no-deps --ignore-requires-python \
+	  -r tests/judges/requirements-tlog.txt
+	@touch $@
+
+%/node_modules/.made-from-lock: %/package-lock.json | $(JUDGES)
+	cd $* && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week old, no host named)
+	$(COMPILE) pyproject.toml --extra server --extra dev -o requirements.lock
+	$(COMPILE) pyproject.toml -o requirements-verifier.lock
+	$(COMPILE) tests/judges/requirements.in -o tests/judges/requirements.txt
+	for folder in tests/judges/node tests/bench/node; do \
+	  (cd $$folder && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm install --package-lock-only --ignore-scripts \
+	    --no-audit --no-fund --silent); \
+	  $(BIN)/python -c 'import json, pathlib, sys; lock = pathlib.Path(sys.argv[1]); tree = json.loads(lock.read_text()); \
+	    [entry.pop("funding", None) for entry in tree["packages"].values()]; \
+	    lock.write_text(json.dumps(tree, indent=2) + "\n")' $$folder/package-lock.json; \
+	done
+
 clean: ## Remove what the targets made (.venv, caches), never a deployment's data
 	rm -rf .venv .venv-judges build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache \
-	  .hypothesis .coverage htmlcov tests/judges/node/node_modules
+	  .hypothesis .coverage htmlcov tests/judges/node/node_modules \
+	  tests/bench/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
