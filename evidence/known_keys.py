@@ -1,0 +1,322 @@
+"""`known-keys.json`: the only file that a verification trusts, never taken from a package.
+
+Does: reads and writes the pinned registrars, log keys, witness policies and time-stamping
+roots, and accepts a successor only if a threshold of the predecessor's root keys signed
+it. Refuses: unknown members, a lower version, another deployment, a file that vouches for
+itself where a predecessor is at hand. Expiry is the caller's question: it needs a clock.
+
+    {"signatures":[{"key_id":"<hex>","signature":"<base64>"}],
+     "signed":{"audience":"demo","expires":"2027-11-23T00:00:00.000Z","format":
+     "fengni/known-keys/v1","logs":[…],"registrars":[…],"root":{"keys":[…],"threshold":1},
+     "tsa_roots":[…],"version":1}}
+
+Source: docs/evidence-format.md §6; the succession rule is that of TUF's root role.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from evidence.canonical import JSONObject, JSONValue, canonicalise, parse_canonical
+from evidence.digest import sha256_hex
+from evidence.errors import EvidenceError, KnownKeysInvalid
+from evidence.keyring import Registrar
+from evidence.keys import Signer, check_public_key, key_id_of, verify_signature
+from evidence.kinds.members import KEY_ID, NAME, ORIGIN
+from evidence.schema import (
+    Base64,
+    Choice,
+    Integer,
+    Record,
+    Sequence,
+    Text,
+    Time,
+    decode_base64,
+    format_time,
+    parse_time,
+)
+from evidence.tlog.note import VerifierKey, parse_vkey
+from evidence.tlog.policy import Policy, parse_policy
+
+FORMAT = "fengni/known-keys/v1"
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 8
+_VKEY = Text(2400)  # an ML-DSA-44 key is 1,312 bytes, 1,752 characters of base64
+_SIGNED = Record(
+    {
+        "format": Choice((FORMAT,)),
+        "version": Integer(1),
+        "audience": NAME,
+        "expires": Time(),
+        "root": Record({"threshold": Integer(1, 16), "keys": Sequence(Base64(91), 16)}),
+        "registrars": Sequence(Record({"organ": NAME, "public_key": Base64(91)}), 1000),
+        "logs": Sequence(
+            Record(
+                {
+                    "origin": ORIGIN,
+                    "keys": Sequence(_VKEY, 16),
+                    "ml_dsa_from?": Time(),
+                    "witness_policy": Sequence(_VKEY, 256),
+                }
+            ),
+            100,
+        ),
+        "tsa_roots": Sequence(
+            Record(
+                {
+                    "name": Text(200),
+                    "certificate": Base64(16 * 1024),
+                    "compromised_since?": Time(),
+                }
+            ),
+            32,
+        ),
+    }
+)
+_FILE = Record(
+    {
+        "signed": _SIGNED,
+        "signatures": Sequence(Record({"key_id": KEY_ID, "signature": Base64(72)}), 16),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownLog:
+    """A pinned log.
+
+    Attributes:
+        origin: the origin line; also the name of its keys.
+        keys: the log's verifier keys, Ed25519 (0x01) and ML-DSA-44 (0x06).
+        ml_dsa_from: from when both algorithms are demanded together, where stated.
+        policy: which witnesses must have cosigned.
+    """
+
+    origin: str
+    keys: tuple[VerifierKey, ...]
+    ml_dsa_from: datetime | None
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimestampRoot:
+    """A pinned root of a time-stamping authority.
+
+    Attributes:
+        name: who runs it, for people.
+        certificate: DER.
+        compromised_since: from when its tokens are no longer believed, where known.
+    """
+
+    name: str
+    certificate: bytes
+    compromised_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKeys:
+    """Everything that a verification trusts.
+
+    Attributes:
+        sha256: digest of the whole file, as printed in every report, 64 hex digits.
+        version: grows by one with each successor.
+        audience: the deployment that it is for.
+        expires: when it stops being trusted, UTC.
+        root_threshold: how many root keys must sign a successor.
+        root_keys: DER SubjectPublicKeyInfo of the keys that sign a successor.
+        registrars: the pinned registrars, one for each organ.
+        logs: the pinned logs by origin.
+        tsa_roots: the pinned time-stamping roots.
+    """
+
+    sha256: str
+    version: int
+    audience: str
+    expires: datetime
+    root_threshold: int
+    root_keys: tuple[bytes, ...]
+    registrars: tuple[Registrar, ...]
+    logs: Mapping[str, KnownLog]
+    tsa_roots: tuple[TimestampRoot, ...]
+
+
+def parse_known_keys(raw: bytes) -> KnownKeys:
+    """Read the file that the verifying person trusts, from wherever he got it.
+
+    Raises:
+        KnownKeysInvalid: it is malformed, or names something twice.
+    """
+    try:
+        return _read(raw)
+    except KnownKeysInvalid:
+        raise
+    except EvidenceError as error:
+        raise KnownKeysInvalid(
+            f"The file of known keys is malformed. {error.detail}", pointer=error.pointer
+        ) from error
+
+
+def check_successor(predecessor: KnownKeys, raw: bytes) -> KnownKeys:
+    """Accept a newer file only if the one that is trusted already vouches for it.
+
+    Args:
+        predecessor: the file trusted so far.
+        raw: the newer file's bytes.
+
+    Returns:
+        The newer known keys.
+
+    Raises:
+        KnownKeysInvalid: malformed, not exactly the next version, for another deployment,
+            or signed by fewer of the predecessor's root keys than its threshold.
+    """
+    newer = parse_known_keys(raw)
+    if newer.audience != predecessor.audience:
+        raise KnownKeysInvalid("The newer file is for another deployment.")
+    if newer.version != predecessor.version + 1:
+        raise KnownKeysInvalid("The newer file is not the next version of the trusted one.")
+    document = parse_canonical(raw, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    message = canonicalise(document["signed"], max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    trusted = {key_id_of(key): key for key in predecessor.root_keys}
+    signed_by: set[str] = set()
+    for item in cast("list[dict[str, str]]", document["signatures"]):
+        if item["key_id"] in trusted:
+            try:
+                verify_signature(trusted[item["key_id"]], decode_base64(item["signature"]), message)
+            except EvidenceError as error:
+                raise KnownKeysInvalid("A root key's signature does not verify.") from error
+            signed_by.add(item["key_id"])
+    if len(signed_by) < predecessor.root_threshold:
+        raise KnownKeysInvalid("Too few of the trusted root keys signed the newer file.")
+    return newer
+
+
+def write_known_keys(content: KnownKeys, signers: Iterable[Signer]) -> bytes:
+    """Write and sign the file.
+
+    Args:
+        content: what it should say; its `sha256` is not looked at.
+        signers: root keys that sign this file (the predecessor's, for a successor).
+
+    Returns:
+        Canonical bytes.
+
+    Raises:
+        KnownKeysInvalid: a reader would refuse it.
+    """
+    signed: JSONObject = {
+        "format": FORMAT,
+        "version": content.version,
+        "audience": content.audience,
+        "expires": format_time(content.expires),
+        "root": {
+            "threshold": content.root_threshold,
+            "keys": [_base64(key) for key in content.root_keys],
+        },
+        "registrars": [
+            {"organ": item.organ, "public_key": _base64(item.public_key)}
+            for item in content.registrars
+        ],
+        "logs": [_log_members(item) for item in content.logs.values()],
+        "tsa_roots": [_root_members(item) for item in content.tsa_roots],
+    }
+    message = canonicalise(signed, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    signatures: list[JSONValue] = [
+        {"key_id": signer.key_id, "signature": _base64(signer.sign(message))} for signer in signers
+    ]
+    raw = canonicalise(
+        {"signed": signed, "signatures": signatures}, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH
+    )
+    parse_known_keys(raw)
+    return raw
+
+
+def _read(raw: bytes) -> KnownKeys:
+    document = parse_canonical(raw, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    _FILE.check(document, "")
+    signed = cast("dict[str, JSONValue]", document["signed"])
+    root = cast("dict[str, JSONValue]", signed["root"])
+    root_keys = tuple(decode_base64(text) for text in cast("list[str]", root["keys"]))
+    for key in root_keys:
+        check_public_key(key)
+    threshold = cast("int", root["threshold"])
+    if len(set(root_keys)) < max(threshold, len(root_keys)):
+        raise KnownKeysInvalid("The root keys are too few or not distinct.", pointer="/signed/root")
+    return KnownKeys(
+        sha256=sha256_hex(raw),
+        version=cast("int", signed["version"]),
+        audience=str(signed["audience"]),
+        expires=parse_time(str(signed["expires"])),
+        root_threshold=threshold,
+        root_keys=root_keys,
+        registrars=_registrars(cast("list[dict[str, str]]", signed["registrars"])),
+        logs=_logs(cast("list[dict[str, JSONValue]]", signed["logs"])),
+        tsa_roots=tuple(
+            TimestampRoot(
+                name=item["name"],
+                certificate=decode_base64(item["certificate"]),
+                compromised_since=_optional_time(item, "compromised_since"),
+            )
+            for item in cast("list[dict[str, str]]", signed["tsa_roots"])
+        ),
+    )
+
+
+def _registrars(items: list[dict[str, str]]) -> tuple[Registrar, ...]:
+    found = tuple(
+        Registrar(organ=item["organ"], public_key=decode_base64(item["public_key"]))
+        for item in items
+    )
+    for item in found:
+        check_public_key(item.public_key)
+    if len({item.organ for item in found}) != len(found) or len(
+        {item.key_id for item in found}
+    ) != len(found):
+        raise KnownKeysInvalid("An organ or a registrar key stands twice.")
+    return found
+
+
+def _logs(items: list[dict[str, JSONValue]]) -> dict[str, KnownLog]:
+    found: dict[str, KnownLog] = {}
+    for item in items:
+        origin = str(item["origin"])
+        keys = tuple(parse_vkey(text) for text in cast("list[str]", item["keys"]))
+        if origin in found or not keys or any(key.name != origin for key in keys):
+            raise KnownKeysInvalid("A log stands twice, or a log key has another name.")
+        lines = cast("list[str]", item["witness_policy"])
+        found[origin] = KnownLog(
+            origin=origin,
+            keys=keys,
+            ml_dsa_from=_optional_time(item, "ml_dsa_from"),
+            policy=parse_policy("".join(f"{line}\n" for line in lines).encode()),
+        )
+    return found
+
+
+def _optional_time(item: Mapping[str, JSONValue], name: str) -> datetime | None:
+    text = item.get(name)
+    return parse_time(text) if isinstance(text, str) else None
+
+
+def _log_members(log: KnownLog) -> JSONObject:
+    members: JSONObject = {
+        "origin": log.origin,
+        "keys": [key.encode() for key in log.keys],
+        "witness_policy": [*log.policy.encode().decode("ascii").splitlines()],
+    }
+    if log.ml_dsa_from is not None:
+        members["ml_dsa_from"] = format_time(log.ml_dsa_from)
+    return members
+
+
+def _root_members(root: TimestampRoot) -> JSONObject:
+    members: JSONObject = {"name": root.name, "certificate": _base64(root.certificate)}
+    if root.compromised_since is not None:
+        members["compromised_since"] = format_time(root.compromised_since)
+    return members
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
