@@ -1,0 +1,146 @@
+"""Connections to the database: short reads, and writes that wait their turn.
+
+Does: opens SQLite so that a committed transaction survives a crash and a power cut (WAL,
+synchronous=FULL), lets one writer at a time begin, and brings a database to the newest schema.
+Refuses: any other database until its triggers are written and tried (PostgreSQL comes with the
+part for many machines), and a database whose schema is not the newest.
+
+    sqlite:////var/lib/fengni/db/fengni.db          the URL of an absolute path
+"""
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from storage.db.migrations import current_revision, newest_revision, upgrade
+from storage.errors import Unavailable
+
+BUSY_TIMEOUT_MS = 10_000
+READERS_KEPT = 8
+_WRITES = "fengni_writes"
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "recursive_triggers=ON",  # else REPLACE deletes rows without asking the delete trigger
+    f"busy_timeout={BUSY_TIMEOUT_MS}",
+)
+
+
+class _SQLiteConnection(Protocol):
+    isolation_level: str | None
+
+    def execute(self, sql: str, /) -> object: ...
+
+
+class Database:
+    """One database. `read` and `write` hand out a connection inside a transaction.
+
+    Threads may share it. Writers of this process queue on a lock instead of polling the file;
+    writers of other processes are waited for up to `BUSY_TIMEOUT_MS`.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Prepare to open; nothing is touched before the first transaction.
+
+        Args:
+            url: `sqlite:///` and a path.
+
+        Raises:
+            ValueError: the URL names another kind of database, or none on disk.
+        """
+        self.path = _sqlite_path(url)
+        self.url = url
+        self._engine = _engine(url)
+        self._turn = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Generator[Connection, None, None]:
+        """A connection that sees one snapshot from its first statement to the end."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[Connection, None, None]:
+        """A connection that may write: returning commits durably, raising rolls back."""
+        with (
+            self._turn,
+            self._engine.connect().execution_options(**{_WRITES: True}) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    def require_newest(self) -> None:
+        """Refuse a database that was not migrated.
+
+        Raises:
+            Unavailable: it is missing, or its schema is not the one of this version.
+        """
+        if not self.path.is_file():
+            raise Unavailable("The database does not exist; it is made by `fengni init`.")
+        with self.read() as connection:
+            if current_revision(connection) != newest_revision():
+                raise Unavailable("The database has not the schema of this version; migrate it.")
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema, making it where it does not exist.
+
+    The folder must exist. Running it again changes nothing.
+
+    Args:
+        url: as for `Database`.
+
+    Raises:
+        ValueError: the URL names another kind of database.
+        Unavailable: the file cannot be opened or written.
+    """
+    _sqlite_path(url)
+    engine = _engine(url)
+    try:
+        with (
+            engine.connect().execution_options(**{_WRITES: True}) as connection,
+            connection.begin(),
+        ):
+            upgrade(connection)
+    except OperationalError as error:
+        raise Unavailable("The database cannot be opened or written.") from error
+    finally:
+        engine.dispose()
+
+
+def _sqlite_path(url: str) -> Path:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise ValueError("the database URL must be sqlite:/// and a path")
+    return Path(parsed.database)
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, pool_size=READERS_KEPT, max_overflow=-1)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: object, _record: object) -> None:
+    """Take BEGIN away from the driver, which would begin later than we do, and set pragmas."""
+    sqlite = cast("_SQLiteConnection", connection)
+    sqlite.isolation_level = None
+    for pragma in _PRAGMAS:
+        sqlite.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
