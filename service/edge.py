@@ -1,0 +1,261 @@
+"""The rim of the service: what holds for every request, whatever the route.
+
+Does: gives each request an id, one log line and its counters; sets the headers that keep a
+browser from being clever; ends requests that take too long; and turns every exception into an
+RFC 9457 problem. Refuses: to log bodies, headers or query strings, and to tell a client the words
+of a foreign exception.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeAlias, cast
+
+import msgspec
+from litestar import Litestar, Request, Response
+from litestar.datastructures import MutableScopeHeaders
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.middleware import ASGIMiddleware
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketReceiveMessage,
+)
+
+from evidence.errors import EvidenceError
+from service.law.refusals import Refusal
+from service.logs import get_logger
+from service.metrics import Metrics
+from service.problems import MEDIA_TYPE, REGISTRY, Occurrence, Problem, occurrence_of
+from storage.errors import StorageError
+
+TIMEOUT_OPTION = "timeout_s"
+"""A route's own time-out in seconds; None where the handler watches the time itself."""
+
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "cache-control": "no-store",
+}
+_OF_STATUS = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.UNAUTHORIZED: "unauthenticated",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_much",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "media_type_refused",
+    HTTPStatus.SERVICE_UNAVAILABLE: "busy",
+}
+_TIMED_OUT_RETRY_S = 5
+AnyRequest: TypeAlias = Request[Any, Any, Any]  # user, auth and state types are not used here
+_log = get_logger("edge")
+
+
+class Edge:
+    """The ASGI application as the server sees it: the Litestar application inside its rim."""
+
+    __slots__ = ("_metrics", "_new_id", "app")
+
+    def __init__(self, app: Litestar, metrics: Metrics, new_id: Callable[[], str]) -> None:
+        """Wrap an application.
+
+        Args:
+            app: answers the requests.
+            metrics: counts them.
+            new_id: makes a request id, a UUID in text form.
+        """
+        self.app = app
+        self._metrics = metrics
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the application's life span."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.monotonic()
+        request_id = self._new_id()
+        members = cast("dict[str, Any]", scope)  # what ASGI says it is, before Litestar's types
+        members.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _complete(MutableScopeHeaders.from_message(message), request_id)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            self._count(members, status, time.monotonic() - started, request_id)
+
+    def _count(self, scope: dict[str, Any], status: int, seconds: float, request_id: str) -> None:
+        route = str(scope.get("path_template") or "none")
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        _log.info(
+            "request",
+            request=request_id,
+            method=str(scope.get("method", "")),
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000, 1),
+        )
+
+
+class Deadline(ASGIMiddleware):
+    """Ends what takes too long: a body that trickles in is 408, an answer that hangs is 503."""
+
+    def __init__(self, timeout_s: int) -> None:
+        """Set the time-out of every route that has none of its own, in seconds."""
+        self._timeout_s = timeout_s
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Run the rest of the application within the route's time.
+
+        Raises:
+            Problem: `request_timeout` or `busy`.
+        """
+        limit = scope["route_handler"].opt.get(TIMEOUT_OPTION, self._timeout_s)
+        arrived = False
+
+        async def watch() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+            nonlocal arrived
+            message = await receive()
+            arrived = arrived or (
+                message["type"] == "http.request" and not message.get("more_body", False)
+            )
+            return message
+
+        timer = asyncio.timeout(limit)
+        try:
+            async with timer:
+                await next_app(scope, watch, send)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            if arrived:
+                raise Problem(
+                    "busy", "The answer took too long.", retry_after_s=_TIMED_OUT_RETRY_S
+                ) from None
+            raise Problem("request_timeout", "The body did not arrive in time.") from None
+
+
+Handlers: TypeAlias = dict[type[Exception], Callable[[AnyRequest, Any], Response[bytes]]]
+
+
+def exception_handlers(metrics: Metrics) -> Handlers:
+    """The handlers that make a problem of every exception.
+
+    Args:
+        metrics: counts the problems by code.
+    """
+
+    def answer(request: AnyRequest, found: Occurrence) -> Response[bytes]:
+        metrics.problems.labels(found.kind.code).inc()
+        return problem_response(found, request_id_of(request))
+
+    def ours(
+        request: AnyRequest,
+        error: EvidenceError | StorageError | Refusal | Problem,
+    ) -> Response[bytes]:
+        found = occurrence_of(error)
+        if found.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("store_problem", request=request_id_of(request), code=found.kind.code)
+        return answer(request, found)
+
+    def framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+        response = answer(request, _of_framework(error))
+        for name, value in (error.headers or {}).items():
+            if name.lower() == "allow":
+                response.headers["allow"] = value
+        return response
+
+    def unforeseen(request: AnyRequest, error: Exception) -> Response[bytes]:
+        _log.error("unforeseen", request=request_id_of(request), exc_info=error)
+        return answer(request, Occurrence(kind=REGISTRY["internal"], detail="It was recorded."))
+
+    return {
+        EvidenceError: ours,
+        StorageError: ours,
+        Refusal: ours,
+        Problem: ours,
+        HTTPException: framework,
+        Exception: unforeseen,
+    }
+
+
+def problem_response(found: Occurrence, request_id: str) -> Response[bytes]:
+    """Write a problem as an HTTP answer.
+
+    Args:
+        found: the problem.
+        request_id: becomes `instance`, so that the log line can be found.
+    """
+    headers: dict[str, str] = {}
+    if found.retry_after_s is not None:
+        headers["retry-after"] = str(found.retry_after_s)
+    if found.kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = 'Bearer realm="fengni"'
+    return Response(
+        msgspec.json.encode(found.document(f"urn:uuid:{request_id}")),
+        status_code=found.kind.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def _complete(headers: MutableScopeHeaders, request_id: str) -> None:
+    """Add what every answer carries, unless the route said otherwise."""
+    headers["x-request-id"] = request_id
+    for name, value in _HEADERS.items():
+        if name not in headers:
+            headers[name] = value
+
+
+def request_id_of(request: AnyRequest) -> str:
+    """The id that `Edge` gave the request."""
+    return str(request.scope["state"]["request_id"])
+
+
+def pointer_of(path: str) -> str:
+    """Turn msgspec's `$.statements[3].key_id` into the RFC 6901 `/statements/3/key_id`."""
+    steps = re.findall(r"\.([A-Za-z0-9_]+)|\[(\d+|\.\.\.)\]", path)
+    return "".join(f"/{name or index}" for name, index in steps)
+
+
+def _of_framework(error: HTTPException) -> Occurrence:
+    if isinstance(error, ValidationException):
+        return _of_validation(error)
+    if isinstance(error.__cause__, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
+        return Occurrence(kind=REGISTRY["bad_request"], detail="The body is not JSON in UTF-8.")
+    kind = REGISTRY[_OF_STATUS.get(HTTPStatus(error.status_code), "internal")]
+    if kind.code == "internal":
+        _log.error("framework_problem", status=error.status_code, exc_info=error)
+    return Occurrence(kind=kind, detail=f"{kind.title}.")
+
+
+def _of_validation(error: ValidationException) -> Occurrence:
+    """Litestar names the source and the key of each fault; its sentences are msgspec's own."""
+    places: list[dict[str, str]] = []
+    extra = error.extra if isinstance(error.extra, list) else []
+    for fault in cast("list[dict[str, object]]", extra):
+        name = str(fault.get("key", ""))[:64]
+        detail = "The value does not fit its schema."
+        if fault.get("source") == "body":
+            places.append({"pointer": "/" + name.replace(".", "/"), "detail": detail})
+        else:
+            places.append({"parameter": name, "detail": detail})
+    return Occurrence(
+        kind=REGISTRY["invalid"], detail="The request breaks its schema.", errors=tuple(places)
+    )

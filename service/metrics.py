@@ -1,0 +1,68 @@
+"""What a monitoring system may count: totals, durations and queue lengths, no ids.
+
+Does: holds one registry of its own. Refuses labels that grow with use (captures, readers,
+organs' names): routes are templates, codes are the registry's.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+
+
+class Metrics:
+    """The counters of one process."""
+
+    __slots__ = (
+        "_registry",
+        "announced",
+        "problems",
+        "queued",
+        "request_seconds",
+        "requests",
+        "uploaded_bytes",
+        "uploads",
+        "work",
+    )
+
+    def __init__(self) -> None:
+        """Register every counter under the prefix `fengni_`."""
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "fengni_requests", "Requests answered.", ("route", "status"), registry=self._registry
+        )
+        self.request_seconds = Histogram(
+            "fengni_request_seconds",
+            "From the request's head to the answer's last byte.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.problems = Counter(
+            "fengni_problems", "Problems told to clients.", ("code",), registry=self._registry
+        )
+        self.announced = Counter(
+            "fengni_announced", "Statements handed in.", ("outcome",), registry=self._registry
+        )
+        self.uploads = Counter(
+            "fengni_uploads", "Transfers of content ended.", ("outcome",), registry=self._registry
+        )
+        self.uploaded_bytes = Counter(
+            "fengni_uploaded_bytes", "Bytes of content taken.", registry=self._registry
+        )
+        self.work = Counter(
+            "fengni_work",
+            "Pieces of background work ended.",
+            ("kind", "outcome"),
+            registry=self._registry,
+        )
+        self.queued = Gauge(
+            "fengni_queued",
+            "Pieces of background work by state, as of this reading.",
+            ("kind", "state"),
+            registry=self._registry,
+        )
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text form."""
+        return generate_latest(self._registry)

@@ -1,0 +1,223 @@
+"""What an operator can set: one frozen struct, read once from the environment.
+
+Does: reads `FENGNI_…` variables and the deployment file, and refuses what is unknown, malformed
+or unsafe. Refuses to guess: a misspelt variable stops the start, and production mode does not
+start with anything that is meant for development. No other module reads the environment.
+
+    FENGNI_FOLDER=/srv/fengni FENGNI_MODE=production FENGNI_PORT=8000
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "FENGNI_"
+DEPLOYMENT_FILE = "deployment.json"
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Seconds = Annotated[int, Meta(ge=1, le=7 * 24 * 3600)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class SettingsInvalid(Exception):
+    """A variable or the deployment file is wrong; the message names which and why."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that the environment can say. Sizes in bytes, times in seconds.
+
+    Attributes:
+        folder: the deployment's folder, made by `fengni init`; holds `deployment.json`.
+        mode: `development` takes local time-stamp authorities and plain http; `production`
+            refuses them.
+        host: the address that the server listens on.
+        port: the port that it listens on.
+        log_format: `console` for people, `json` for machines.
+        disk_reserve_bytes: free space below which no content is taken (507).
+        max_content_bytes: the largest content that may be announced.
+        max_uploads: how many contents are received at once; beyond that 503.
+        max_quarantined: how many failed transfers of one capture are kept.
+        upload_idle_s: how long a sender may stay silent in the middle of a transfer.
+        upload_min_bytes_per_s: a transfer slower than this, on the whole, is ended.
+        request_timeout_s: how long any other request may take.
+        token_cache_s: how long a token is believed without asking the database; a revocation
+            takes effect after that at the latest.
+        view_window_s: readings of one object by one reader within this count as one.
+        export_wait_s: how long an export waits for cosignatures and time-stamps.
+        export_kept_s: how long a made package is kept for fetching.
+        lease_s: how long a piece of work stays with one worker.
+        work_attempts: after how many attempts a piece of work is shown as failed.
+        inspect_workers: how many contents are inspected at once.
+    """
+
+    folder: Path
+    mode: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
+    log_format: Literal["console", "json"] = "json"
+    disk_reserve_bytes: Annotated[int, Meta(ge=0)] = 2 * GIB
+    max_content_bytes: Annotated[int, Meta(ge=1, le=2**40)] = 64 * GIB
+    max_uploads: Count = 64
+    max_quarantined: Count = 8
+    upload_idle_s: Seconds = 30
+    upload_min_bytes_per_s: Annotated[int, Meta(ge=1)] = 4096
+    request_timeout_s: Seconds = 30
+    token_cache_s: Annotated[int, Meta(ge=0, le=60)] = 2
+    view_window_s: Seconds = 15 * 60
+    export_wait_s: Seconds = 60
+    export_kept_s: Seconds = 7 * 24 * 3600
+    lease_s: Seconds = 60
+    work_attempts: Count = 8
+    inspect_workers: Count = 2
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One log: its id in URLs, its origin, and the files of its two keys."""
+
+    id: Slug
+    origin: Annotated[str, Meta(pattern=r"^[a-z0-9.-]+(/[a-z0-9.-]+)*$", max_length=255)]
+    ed25519_key_file: str
+    ml_dsa_key_file: str
+
+
+class AuthoritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One RFC 3161 time-stamp authority. `development` marks one that proves nothing."""
+
+    name: str
+    url: str
+    root_files: tuple[str, ...]
+    development: bool = False
+
+
+class WitnessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One witness: its name as in the policy, and where it takes checkpoints."""
+
+    name: str
+    url: str
+    development: bool = False
+
+
+class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One organ with its log, keys and outside parties.
+
+    Attributes:
+        id: as in statements.
+        log: where its statements stand.
+        server_key_file: PEM of the key with which the server signs in the organ's name.
+        registrars: DER SubjectPublicKeyInfo of its registrars, base64.
+        public_tiles: whether anybody may read checkpoint and tiles.
+        stamp_captures: whether a time-stamp is fetched over each capture's signature.
+        authorities: where time-stamps are fetched.
+        witnesses: who cosigns.
+        witness_policy_file: C2SP tlog-policy that says how many suffice.
+    """
+
+    id: Slug
+    log: LogSettings
+    server_key_file: str
+    registrars: tuple[str, ...]
+    public_tiles: bool = True
+    stamp_captures: bool = True
+    authorities: tuple[AuthoritySettings, ...] = ()
+    witnesses: tuple[WitnessSettings, ...] = ()
+    witness_policy_file: str | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `fengni init` fixed for this deployment; paths are relative to its folder."""
+
+    audience: Slug
+    organs: Annotated[tuple[OrganSettings, ...], Meta(min_length=1, max_length=200)]
+    database_url: str | None = None
+    development_keys: bool = False
+
+
+def read_environment() -> Settings:
+    """Read the settings from this process's environment.
+
+    Raises:
+        SettingsInvalid: see `read_settings`.
+    """
+    return read_settings(os.environ)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from variables that begin with `FENGNI_`.
+
+    Raises:
+        SettingsInvalid: a variable is unknown or malformed, or the folder is not named.
+    """
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+    }
+    unknown = sorted(given.keys() - set(Settings.__struct_fields__))
+    if unknown:
+        raise SettingsInvalid(f"Unknown setting: {PREFIX}{unknown[0].upper()}.")
+    if "folder" not in given:
+        raise SettingsInvalid(f"{PREFIX}FOLDER names no deployment; make one with `fengni init`.")
+    try:
+        return msgspec.convert(given, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise SettingsInvalid(f"A {PREFIX} variable is malformed: {error}.") from error
+
+
+def read_deployment(settings: Settings) -> Deployment:
+    """Read the deployment file, and hold production mode to what it promises.
+
+    Raises:
+        SettingsInvalid: the file is missing, malformed, names an id twice, or is unsafe.
+    """
+    path = settings.folder / DEPLOYMENT_FILE
+    try:
+        deployment = msgspec.json.decode(path.read_bytes(), type=Deployment)
+    except FileNotFoundError as error:
+        raise SettingsInvalid(f"{path} is missing; make it with `fengni init`.") from error
+    except msgspec.DecodeError as error:
+        raise SettingsInvalid(f"{path} is malformed: {error}.") from error
+    _require_distinct([organ.id for organ in deployment.organs], "organ")
+    _require_distinct([organ.log.id for organ in deployment.organs], "log id")
+    _require_distinct([organ.log.origin for organ in deployment.organs], "log origin")
+    unsafe = find_unsafe(settings, deployment)
+    if unsafe and settings.mode == "production":
+        raise SettingsInvalid(f"Production mode refuses to start: {unsafe[0]}.")
+    return deployment
+
+
+def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
+    """Name everything that only development may have, most serious first."""
+    found = ["the keys were made for development"] if deployment.development_keys else []
+    for organ in deployment.organs:
+        found += [
+            f"the time-stamp authority {authority.name} is a local one"
+            for authority in organ.authorities
+            if authority.development or not authority.url.startswith("https://")
+        ]
+        found += [
+            f"the witness {witness.name} is a local one"
+            for witness in organ.witnesses
+            if witness.development or not witness.url.startswith("https://")
+        ]
+        if not organ.witnesses:
+            found.append(f"the organ {organ.id} has no witness")
+    if settings.disk_reserve_bytes < GIB:
+        found.append("the disk reserve is below 1 GiB")
+    return found
+
+
+def _require_distinct(names: list[str], what: str) -> None:
+    if len(set(names)) != len(names):
+        raise SettingsInvalid(f"The deployment names an {what} twice.")
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError
