@@ -17,7 +17,7 @@ ARGS ?=
 # pip's settings on a user's machine stay in force (mirrors, proxies); we only silence the upgrade notice.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv run test tools check format bench lock clean
+.PHONY: help venv run test tools check format bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ $(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(
 %/node_modules/.made-from-lock: %/package-lock.json | $(JUDGES)
 	cd $* && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
+
+docs: venv ## Write the reference pages from the registries that the program uses
+	@$(BIN)/python docs/reference/generate.py
 
 lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week old, no host named)
 	$(COMPILE) pyproject.toml --extra server --extra dev -o requirements.lock

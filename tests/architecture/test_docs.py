@@ -1,0 +1,90 @@
+"""The documentation cannot fall behind: the reference is what the registries say, and complete."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from evidence.errors import EvidenceError
+from evidence.kinds import ALL
+from service.law.refusals import Refusal
+from service.problems import REGISTRY
+from storage.errors import StorageError
+from tests.tools import ROOT
+
+DOCS = ROOT / "docs"
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def load_generator() -> ModuleType:
+    """The script that writes the reference pages."""
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "reference" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = load_generator()
+
+
+def markdown() -> list[Path]:
+    """Every page of the repository that is ours."""
+    return sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
+
+
+@pytest.mark.parametrize("name", sorted(GENERATOR.PAGES))
+def test_a_reference_page_is_what_the_registry_says(name: str) -> None:
+    """Each reference page is the one that `make docs` would write now."""
+    written = (DOCS / "reference" / name).read_text("utf-8")
+    assert written == GENERATOR.HEAD + GENERATOR.PAGES[name]()
+
+
+def test_every_reference_page_is_generated_or_written_by_hand_on_purpose() -> None:
+    """No page is left over from a registry that is gone."""
+    pages = {path.name for path in (DOCS / "reference").glob("*.md")}
+    by_hand = {"index.md"}
+    assert pages - by_hand == set(GENERATOR.PAGES)
+
+
+def test_every_kind_is_in_the_format() -> None:
+    """Every statement kind is described, with its type, where the format is."""
+    text = (DOCS / "reference" / "statements.md").read_text("utf-8")
+    assert [kind.type for kind in ALL if f"`{kind.type}`" not in text] == []
+
+
+@pytest.mark.parametrize("root", [EvidenceError, StorageError, Refusal])
+def test_every_error_has_a_code_of_its_own_and_a_problem(root: type[Exception]) -> None:
+    """No two classes share a code, and every code has a line in the registry of problems."""
+    classes = GENERATOR.descendants(root)
+    codes = [one.code for one in classes]
+    assert sorted(codes) == sorted(set(codes))
+    assert [code for code in codes if code not in REGISTRY] == []
+
+
+@pytest.mark.parametrize("path", markdown(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    """Every relative link of a page leads to a file that is there."""
+    links = [link for link in LINK.findall(path.read_text("utf-8")) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    """A reader who starts at docs/index.md or the README can reach every page."""
+    reached: set[Path] = set()
+    waiting = [DOCS / "index.md", ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page in reached or page.suffix != ".md" or not page.is_file():
+            continue
+        reached.add(page)
+        links = LINK.findall(page.read_text("utf-8"))
+        waiting += [page.parent / link for link in links if "://" not in link]
+    fragments = DOCS / "changes"
+    lost = [
+        p for p in DOCS.rglob("*.md") if p.resolve() not in reached and fragments not in p.parents
+    ]
+    assert [path.relative_to(ROOT).as_posix() for path in lost] == []
