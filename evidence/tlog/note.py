@@ -133,6 +133,11 @@ def is_key_name(name: str) -> bool:
     return bool(name) and not _NO_NAME.search(name)
 
 
+def is_line(text: str) -> bool:
+    """Whether a text can stand as one line of a note: not empty, no controls, no newline."""
+    return bool(text) and "\n" not in text and not _NO_TEXT.search(text)
+
+
 def signature_line(signature: NoteSignature) -> str:
     """Return `— <name> <base64 of key id ‖ signature>` with its newline."""
     encoded = b64encode(signature.key_id + signature.value).decode()
