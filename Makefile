@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.made-from-lock
+VERIFIER := .venv-verifier/.made-from-lock
 JUDGES := .venv-judges/.made-from-lock
 NODE_JUDGES := tests/judges/node/node_modules/.made-from-lock
 NODE_PEERS := tests/bench/node/node_modules/.made-from-lock
@@ -17,7 +18,7 @@ ARGS ?=
 # pip's settings on a user's machine stay in force (mirrors, proxies); we only silence the upgrade notice.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv run test tools check format bench docs lock clean
+.PHONY: help venv run test cover tools check format bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ run: venv ## Serve the demo on 127.0.0.1:8000 (embedded default, development key
 test: venv tools ## Run every test, with the system tools and judges they need
 	@$(BIN)/python -m pytest $(ARGS)
 
+cover: venv tools ## Run every test under branch coverage: 100 % in evidence, 90 % elsewhere
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@$(BIN)/coverage report --include='evidence/*,service/law/*' --fail-under=100
+	@$(BIN)/coverage report --omit='evidence/*,service/law/*' --fail-under=90
+
 check: venv ## Lint, format, types, import contracts, architecture and docs tests (under a minute)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -54,8 +61,14 @@ bench: venv $(NODE_PEERS) ## Run the benchmarks (they print machine, versions, c
 	@bash tests/system_tools.sh bench
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
 
-tools: $(JUDGES) $(NODE_JUDGES) ## Set up the independent tools that the tests call
+tools: $(VERIFIER) $(JUDGES) $(NODE_JUDGES) ## Set up the independent tools that the tests call
 	@bash tests/system_tools.sh test
+
+# What an outside expert has: a bare environment with the base install's dependencies and nothing else.
+$(VERIFIER): requirements-verifier.lock | $(STAMP)
+	test -x .venv-verifier/bin/python || $(PYTHON) -m venv .venv-verifier
+	.venv-verifier/bin/python -m pip install --quiet --require-hashes -r requirements-verifier.lock
+	@touch $@
 
 $(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(STAMP)
 	test -x .venv-judges/bin/python || $(PYTHON) -m venv .venv-judges
@@ -74,6 +87,7 @@ docs: venv ## Write the reference pages from the registries that the program use
 lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week old, no host named)
 	$(COMPILE) pyproject.toml --extra server --extra dev -o requirements.lock
 	$(COMPILE) pyproject.toml -o requirements-verifier.lock
+	$(COMPILE) pyproject.toml --extra server -o deploy/requirements-server.lock
 	$(COMPILE) tests/judges/requirements.in -o tests/judges/requirements.txt
 	for folder in tests/judges/node tests/bench/node; do \
 	  (cd $$folder && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm install --package-lock-only --ignore-scripts \
@@ -84,7 +98,7 @@ lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week ol
 	done
 
 clean: ## Remove what the targets made (.venv, caches), never a deployment's data
-	rm -rf .venv .venv-judges build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache \
+	rm -rf .venv .venv-judges .venv-verifier build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache \
 	  .hypothesis .coverage htmlcov tests/judges/node/node_modules \
 	  tests/bench/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,10 +10,10 @@ need() { # need PROBE PACKAGE: the package is wanted unless the probe (a command
 }
 
 need openssl openssl
-need exiftool libimage-exiftool-perl
 need /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog golang-golang-x-mod-dev
 if [[ ${1:-test} == bench ]]; then
   need nginx nginx
+  need exiftool libimage-exiftool-perl
 fi
 
 [[ ${#missing[@]} -gt 0 ]] || exit 0

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 JUDGES_BIN = ROOT / ".venv-judges" / "bin"
+VERIFIER_PYTHON = ROOT / ".venv-verifier" / "bin" / "python"
 VENV_BIN = ROOT / ".venv" / "bin"
 NODE_MODULES = ROOT / "tests" / "judges" / "node" / "node_modules"
 GO_SOURCES = Path("/usr/share/gocode/src")

@@ -29,6 +29,7 @@ TOP_LEVEL = frozenset(
         "requirements-verifier.lock",
     }
 )
+EXTRACTS = ("requirements-verifier.lock", "deploy/requirements-server.lock")
 LOCKS = re.compile(r"(\.lock|lock\.json|requirements.*\.txt|\.npmrc)$")
 LARGEST_BYTES = 2_000_000
 PACKAGE_HOSTS = re.compile(r"https?://[\w.-]*(pypi|pythonhosted|npmjs|registry\.)[\w./-]*")
@@ -68,12 +69,28 @@ def test_lock_files_name_no_host() -> None:
 
 def test_every_pin_has_a_hash() -> None:
     """Every line of a lock file that pins a version is followed by hashes."""
-    for name in ("requirements.lock", "requirements-verifier.lock"):
+    for name in (
+        "requirements.lock",
+        "requirements-verifier.lock",
+        "deploy/requirements-server.lock",
+    ):
         lines = (ROOT / name).read_text("utf-8").splitlines()
         pins = [number for number, line in enumerate(lines) if "==" in line]
         bare = [lines[n] for n in pins if "--hash=sha256:" not in "".join(lines[n + 1 : n + 2])]
         assert bare == []
         assert pins
+
+
+def pins_of(lock: str) -> set[str]:
+    """The lines `name==version` of a lock file."""
+    return set(re.findall(r"^[\w.-]+==[\w.]+", (ROOT / lock).read_text("utf-8"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", EXTRACTS)
+def test_the_lock_files_agree(lock: str) -> None:
+    """What the verifier and a server install is what the tests ran with."""
+    assert pins_of(lock) - pins_of("requirements.lock") == set()
+    assert pins_of(lock)
 
 
 def test_the_verifier_needs_little() -> None:
