@@ -47,12 +47,10 @@ cover: venv tools ## Run every test under branch coverage: 100 % in evidence, 90
 	@$(BIN)/coverage report --omit='evidence/*,service/law/*' --fail-under=90
 
 check: venv ## Lint, format, types, import contracts, architecture and docs tests (under a minute)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/pyright
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/python -m pytest -q tests/architecture
+	@failed=; for command in "ruff check --output-format concise ." "ruff format --check --output-format concise ." \
+	  pyright mypy "lint-imports --no-logo" "python -m pytest -q tests/architecture"; do \
+	  echo "== $$command"; $(BIN)/$$command || failed="$$failed [$$command]"; \
+	done; test -z "$$failed" || { echo "make check failed:$$failed" >&2; exit 1; }
 
 format: venv ## Let ruff format the tree
 	@$(BIN)/ruff format .
