@@ -101,7 +101,7 @@ class KnownLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimestampRoot:
+class PinnedRoot:
     """A pinned root of a time-stamping authority.
 
     Attributes:
@@ -139,7 +139,7 @@ class KnownKeys:
     root_keys: tuple[bytes, ...]
     registrars: tuple[Registrar, ...]
     logs: Mapping[str, KnownLog]
-    tsa_roots: tuple[TimestampRoot, ...]
+    tsa_roots: tuple[PinnedRoot, ...]
 
 
 def parse_known_keys(raw: bytes) -> KnownKeys:
@@ -254,7 +254,7 @@ def _read(raw: bytes) -> KnownKeys:
         registrars=_registrars(cast("list[dict[str, str]]", signed["registrars"])),
         logs=_logs(cast("list[dict[str, JSONValue]]", signed["logs"])),
         tsa_roots=tuple(
-            TimestampRoot(
+            PinnedRoot(
                 name=item["name"],
                 certificate=decode_base64(item["certificate"]),
                 compromised_since=_optional_time(item, "compromised_since"),
@@ -311,7 +311,7 @@ def _log_members(log: KnownLog) -> JSONObject:
     return members
 
 
-def _root_members(root: TimestampRoot) -> JSONObject:
+def _root_members(root: PinnedRoot) -> JSONObject:
     members: JSONObject = {"name": root.name, "certificate": _base64(root.certificate)}
     if root.compromised_since is not None:
         members["compromised_since"] = format_time(root.compromised_since)

@@ -1,0 +1,102 @@
+"""`python -m evidence verify PACKAGE --known-keys FILE [--json]`, offline.
+
+Does: opens the two files that the person names, asks the clock, prints the report. The only
+file of `evidence` with input and output. Refuses to fetch anything, and to look for known
+keys inside the package.
+
+Exit status: 0 every check that decides passed; 1 content changed; 2 cannot decide, and the
+report says what is missing; 64 wrong usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from evidence.errors import EvidenceError
+from evidence.known_keys import parse_known_keys
+from evidence.report import NOT_PROVEN, PROVEN, Outcome, Report
+from evidence.schema import format_time, parse_time
+from evidence.verify import verify_package
+
+EXIT = {Outcome.PASS: 0, Outcome.CHANGED: 1, Outcome.UNCONFIRMED: 2, Outcome.UNCHECKED: 2}
+USAGE = 64
+_MARKS = {
+    Outcome.PASS: "ok  ",
+    Outcome.CHANGED: "FAIL",
+    Outcome.UNCONFIRMED: "?   ",
+    Outcome.UNCHECKED: "-   ",
+}
+_VERDICTS = {
+    Outcome.PASS: "PASS: every check that decides has passed.",
+    Outcome.CHANGED: "FAIL: something is not what was signed and logged.",
+    Outcome.UNCONFIRMED: "CANNOT DECIDE: something that is needed is missing.",
+    Outcome.UNCHECKED: "CANNOT DECIDE: nothing was checked.",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = _Parser(prog="python -m evidence", description="Check a Fengni package offline.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    verify = commands.add_parser("verify", help="check a package against known keys")
+    verify.add_argument("package", type=Path)
+    verify.add_argument("--known-keys", type=Path, required=True, metavar="FILE")
+    verify.add_argument("--json", action="store_true", help="print the report as JSON")
+    verify.add_argument("--at", metavar="TIME", help="judge as of this time, not now")
+    chosen = parser.parse_args(arguments)
+    try:
+        at = parse_time(chosen.at) if chosen.at else datetime.now(UTC)  # noqa: TID251
+        known = parse_known_keys(chosen.known_keys.read_bytes())
+        with chosen.package.open("rb") as stream:
+            report = verify_package(stream, known, at)
+    except OSError as error:
+        parser.error(f"cannot read {error.filename}: {error.strerror}")
+    except EvidenceError as error:
+        parser.error(error.detail)
+    if chosen.json:
+        print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
+    else:
+        print(render(report))
+    return EXIT[report.outcome]
+
+
+def render(report: Report) -> str:
+    """Write a report for a person, one plain sentence for each check."""
+    lines: list[str] = []
+    for capture in report.captures:
+        lines += [f"Capture {capture.id}", f"  claimed at {format_time(capture.claimed_at)}"]
+        if capture.not_after is not None:
+            lines.append(f"  first independent time {format_time(capture.not_after)}")
+        lines += [
+            f"  {_MARKS[rung.outcome]} {rung.name:<13} {rung.detail}" for rung in capture.rungs
+        ]
+        lines.append("")
+    lines.append("Checks")
+    for check in report.checks:
+        subject = f" [{check.subject[:80]}]" if check.subject else ""
+        lines.append(f"  {_MARKS[check.outcome]} {check.name:<21} {check.detail}{subject}")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Known keys: version {report.known_keys_version}, SHA-256 {report.known_keys_sha256}",
+            f"Judged as of {format_time(report.at)}",
+            PROVEN,
+            NOT_PROVEN,
+            _VERDICTS[report.outcome],
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

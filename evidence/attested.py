@@ -1,0 +1,135 @@
+"""What others attest about a log's checkpoint and a capture's signature: witnesses and time.
+
+Does: judges the pinned quorum of witnesses and the RFC 3161 tokens of a package. Refuses
+roots that came with a token, tokens whose authority is not pinned, and tokens dated after
+an authority was known to be compromised.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from evidence.digest import sha256_hex
+from evidence.entries import LogView
+from evidence.errors import EvidenceError, KeyUnknown, QuorumMissing, SignatureInvalid
+from evidence.known_keys import KnownKeys
+from evidence.package import Package
+from evidence.report import Findings, Outcome
+from evidence.timestamp import Timestamp, TimestampRoot, verify_timestamp
+from evidence.tlog.checkpoint import timestamped_message
+from evidence.tlog.note import ML_DSA_44
+
+MAX_TOKENS = 16  # for one message; two authorities are asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """Whether the pinned quorum has cosigned.
+
+    Attributes:
+        satisfied: the quorum is met.
+        first_seen: earliest time that a known witness states, UTC.
+        names: the known witnesses that cosigned, as the pinned policy names them.
+    """
+
+    satisfied: bool
+    first_seen: datetime | None
+    names: tuple[str, ...]
+
+
+def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
+    """Judge a checkpoint's cosignatures by the pinned policy; notes `log.witnesses`."""
+    origin = view.signed.checkpoint.origin
+    try:
+        seen = known.logs[origin].policy.judge(view.signed)
+    except EvidenceError as error:
+        findings.error("log.witnesses", error, subject=origin)
+        return Witnessed(satisfied=False, first_seen=None, names=())
+    times = [datetime.fromtimestamp(seconds, UTC) for _, seconds in seen.seen]
+    if not seen.satisfied:
+        missing = QuorumMissing("Too few known witnesses have cosigned: unwitnessed.")
+        findings.error("log.witnesses", missing, subject=origin, outcome=Outcome.UNCONFIRMED)
+    return Witnessed(
+        satisfied=seen.satisfied,
+        first_seen=min(times, default=None),
+        names=tuple(name for name, _ in seen.seen),
+    )
+
+
+def stamped_checkpoint(
+    package: Package, view: LogView, known: KnownKeys, findings: Findings
+) -> tuple[Timestamp, ...]:
+    """Verify the tokens over a checkpoint; notes `time.checkpoint`."""
+    origin = view.signed.checkpoint.origin
+    try:
+        message = timestamped_message(view.data, origin)
+    except EvidenceError as error:
+        findings.error("time.checkpoint", error, subject=origin)
+        return ()
+    return _stamped(package, message, known, findings, ("time.checkpoint", origin))
+
+
+def stamped_signatures(
+    package: Package, view: LogView, known: KnownKeys, findings: Findings
+) -> dict[str, tuple[Timestamp, ...]]:
+    """Verify the tokens over captures' own signatures; notes `time.signature`.
+
+    Returns:
+        The verified tokens by capture id; captures without one are left out.
+    """
+    found: dict[str, tuple[Timestamp, ...]] = {}
+    for entry in view.entries:
+        if entry.statement.kind == "capture":
+            tokens = _stamped(
+                package,
+                entry.leaf.signature,
+                known,
+                findings,
+                ("time.signature", entry.statement.id),
+            )
+            if tokens:
+                found[entry.statement.id] = tokens
+    return found
+
+
+def demand_ml_dsa(
+    view: LogView, known: KnownKeys, tokens: Iterable[Timestamp], findings: Findings
+) -> None:
+    """Demand the log's ML-DSA-44 line from the pinned date on; notes `log.checkpoint`.
+
+    Whoever breaks Ed25519 one day can sign any checkpoint, but cannot date a token back:
+    only a token older than the pinned date excuses a missing second line.
+    """
+    log = known.logs[view.signed.checkpoint.origin]
+    first = min((token.gen_time for token in tokens), default=None)
+    excused = log.ml_dsa_from is None or (first is not None and first < log.ml_dsa_from)
+    if not excused and all(key.kind != ML_DSA_44 for key in view.signed.log_keys):
+        missing = SignatureInvalid("The checkpoint lacks the log's ML-DSA-44 signature.")
+        findings.error("log.checkpoint", missing, subject=log.origin)
+
+
+def _stamped(
+    package: Package,
+    message: bytes,
+    known: KnownKeys,
+    findings: Findings,
+    place: tuple[str, str],
+) -> tuple[Timestamp, ...]:
+    name, subject = place
+    prefix = f"data/timestamps/{sha256_hex(message)}/"
+    members = [member for member in package.names() if member.startswith(prefix)]
+    if not members or not known.tsa_roots:
+        missing = "No time-stamp covers it." if not members else "No authority is pinned."
+        findings.add(name, Outcome.UNCONFIRMED, missing, subject=subject, code=KeyUnknown.code)
+        return ()
+    roots = [
+        TimestampRoot(certificate=root.certificate, valid_until=root.compromised_since)
+        for root in known.tsa_roots
+    ]
+    found: list[Timestamp] = []
+    for member in members[:MAX_TOKENS]:
+        try:
+            found.append(verify_timestamp(package.read(member), message, roots))
+        except EvidenceError as error:
+            findings.error(name, error, subject=subject)
+    return tuple(found)

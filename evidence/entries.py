@@ -1,0 +1,292 @@
+"""Entries of a package: each statement with its leaf, its proof and its signer's key.
+
+Does: the middle of the procedure in `evidence.verify`: reads what a package holds about
+each statement, verifies signature, log and key, and notes what it finds. Refuses to believe
+an entry on the word of its neighbours: only what passed all its own checks is handed on.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from evidence.digest import sha256_hex
+from evidence.errors import (
+    CheckpointInvalid,
+    DigestMismatch,
+    EvidenceError,
+    KeyUnknown,
+    PackageInvalid,
+    VersionUnknown,
+)
+from evidence.keyring import EnrolledKey, Keyring
+from evidence.known_keys import KnownKeys
+from evidence.leaf import Leaf, parse_leaf
+from evidence.merkle import hash_leaf, verify_inclusion
+from evidence.package import Package
+from evidence.report import Findings, Outcome
+from evidence.statement import Statement, open_statement
+from evidence.tlog.checkpoint import SignedCheckpoint, open_checkpoint
+from evidence.tlog.proof import TlogProof, parse_tlog_proof
+
+_STATEMENTS = "data/statements/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A statement whose own signature verified.
+
+    Attributes:
+        statement: read strictly.
+        leaf: what the log entry says.
+        leaf_hash: RFC 6962 leaf hash of the entry, 32 bytes.
+        proof: where in which checkpoint the entry is said to be.
+    """
+
+    statement: Statement
+    leaf: Leaf
+    leaf_hash: bytes
+    proof: TlogProof
+
+    @property
+    def index(self) -> int:
+        """Zero-based log index."""
+        return self.proof.index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogView:
+    """One log as the package shows it: one checkpoint, and the entries that it covers.
+
+    Attributes:
+        data: the checkpoint's bytes, cosignatures included.
+        signed: the checkpoint, its log's signatures verified.
+        entries: entries proven to be in it, in log order.
+        keyring: the keys as its `key` statements tell.
+        chain: for each organ the id of the key statement with each sequence number.
+    """
+
+    data: bytes
+    signed: SignedCheckpoint
+    entries: tuple[Entry, ...]
+    keyring: Keyring
+    chain: Mapping[str, Mapping[int, str]]
+
+
+def read_entries(package: Package, findings: Findings) -> list[Entry]:
+    """Read every statement of the package and verify its own signature.
+
+    Notes `statement.signature` for each that fails; returns the others.
+    """
+    found: list[Entry] = []
+    for name in package.names():
+        if name.startswith(_STATEMENTS):
+            statement_id = name.removeprefix(_STATEMENTS).removesuffix(".json")
+            try:
+                found.append(_read_entry(package, statement_id))
+            except VersionUnknown as error:
+                findings.error(
+                    "statement.signature",
+                    error,
+                    subject=statement_id,
+                    outcome=Outcome.UNCONFIRMED,
+                )
+            except EvidenceError as error:
+                findings.error("statement.signature", error, subject=statement_id)
+    if not found:
+        findings.add(
+            "statement.signature", Outcome.UNCONFIRMED, "The package holds no readable statement."
+        )
+    findings.conclude("statement.signature")
+    return found
+
+
+def _read_entry(package: Package, statement_id: str) -> Entry:
+    raw = package.read(f"{_STATEMENTS}{statement_id}.json")
+    if sha256_hex(raw) != statement_id:
+        raise DigestMismatch("A statement's bytes do not have the digest that is its id.")
+    leaf_bytes = package.read(f"data/leaves/{statement_id}.json")
+    leaf = parse_leaf(leaf_bytes)
+    if leaf.statement_id != statement_id:
+        raise DigestMismatch("A log entry is about another statement.")
+    return Entry(
+        statement=open_statement(raw, leaf.signature, leaf.public_key),
+        leaf=leaf,
+        leaf_hash=hash_leaf(leaf_bytes),
+        proof=parse_tlog_proof(package.read(f"data/proofs/{statement_id}.tlog-proof")),
+    )
+
+
+def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) -> list[LogView]:
+    """Verify checkpoints and inclusion, then fold each log's key statements.
+
+    Notes `log.checkpoint`, `log.inclusion` and `key.chain`.
+    """
+    by_checkpoint: dict[bytes, list[Entry]] = {}
+    for entry in entries:
+        by_checkpoint.setdefault(entry.proof.checkpoint, []).append(entry)
+    views: list[LogView] = []
+    origins: set[str] = set()
+    for data, members in by_checkpoint.items():
+        signed = _open(data, known, findings, members)
+        if signed is None:
+            continue
+        if signed.checkpoint.origin in origins:
+            findings.add(
+                "log.checkpoint",
+                Outcome.UNCONFIRMED,
+                "The package leads into two checkpoints of one log; it must be one.",
+            )
+            continue
+        origins.add(signed.checkpoint.origin)
+        placed = _placed(members, signed, findings)
+        keyring = Keyring(known.audience, known.registrars)
+        chain = _fold(keyring, placed, findings)
+        views.append(
+            LogView(data=data, signed=signed, entries=placed, keyring=keyring, chain=chain)
+        )
+    if views:
+        findings.conclude("log.checkpoint")
+        findings.conclude("log.inclusion")
+        findings.conclude("key.chain")
+    return views
+
+
+def _open(
+    data: bytes, known: KnownKeys, findings: Findings, members: list[Entry]
+) -> SignedCheckpoint | None:
+    subject = members[0].statement.id
+    origin = data.split(b"\n", 1)[0].decode("utf-8", "replace")
+    if origin not in known.logs:
+        error = CheckpointInvalid("The checkpoint is of a log that is not among the known keys.")
+        findings.error("log.checkpoint", error, subject=subject, outcome=Outcome.UNCONFIRMED)
+        return None
+    try:
+        return open_checkpoint(data, known.logs[origin].keys)
+    except EvidenceError as error:
+        findings.error("log.checkpoint", error, subject=subject)
+        return None
+
+
+def _placed(
+    members: list[Entry], signed: SignedCheckpoint, findings: Findings
+) -> tuple[Entry, ...]:
+    found: list[Entry] = []
+    checkpoint = signed.checkpoint
+    for entry in members:
+        try:
+            verify_inclusion(
+                entry.leaf_hash,
+                entry.index,
+                checkpoint.size,
+                entry.proof.hashes,
+                checkpoint.root,
+            )
+        except EvidenceError as error:
+            findings.error("log.inclusion", error, subject=entry.statement.id)
+        else:
+            found.append(entry)
+    return tuple(sorted(found, key=lambda entry: entry.index))
+
+
+def _fold(
+    keyring: Keyring, entries: Iterable[Entry], findings: Findings
+) -> dict[str, dict[int, str]]:
+    chain: dict[str, dict[int, str]] = {}
+    for entry in entries:
+        statement = entry.statement
+        if statement.kind != "key":
+            continue
+        try:
+            keyring.apply(statement, entry.index)
+        except EvidenceError as error:
+            findings.error("key.chain", error, subject=statement.id)
+        else:
+            head = keyring.head(statement.organ)
+            chain.setdefault(statement.organ, {})[head.sequence] = statement.id
+    return chain
+
+
+def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
+    """Demand of every entry that its signer's key was valid at its index.
+
+    Notes `key.validity` for each that fails and `key.status` for the whole chain.
+
+    Returns:
+        The signer's key for each statement id that passed.
+    """
+    holders: dict[str, EnrolledKey] = {}
+    for entry in view.entries:
+        try:
+            key = view.keyring.require(entry.statement, entry.index)
+            if key.public_key != entry.leaf.public_key:
+                raise KeyUnknown("The log entry carries another key than the enrolled one.")
+        except EvidenceError as error:
+            findings.error(
+                "key.validity",
+                error,
+                subject=entry.statement.id,
+                outcome=_key_outcome(error, view, entry),
+            )
+        else:
+            holders[entry.statement.id] = key
+    _check_status(view, holders, findings)
+    return holders
+
+
+def _key_outcome(error: EvidenceError, view: LogView, entry: Entry) -> Outcome:
+    """Without the organ's chain nothing was broken: something is missing."""
+    missing = isinstance(error, KeyUnknown) and entry.statement.organ not in view.chain
+    return Outcome.UNCONFIRMED if missing else Outcome.CHANGED
+
+
+def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: Findings) -> None:
+    """The newest status must know the chain that the package shows, and reach its captures."""
+    organs = {e.statement.organ for e in view.entries if e.statement.kind == "capture"}
+    for organ in sorted(organs):
+        size = max(
+            (
+                size
+                for entry in view.entries
+                if entry.statement.id in holders and entry.statement.organ == organ
+                for size in [_status_size(entry, view)]
+            ),
+            default=0,
+        )
+        last = max(
+            e.index
+            for e in view.entries
+            if e.statement.organ == organ and e.statement.kind == "capture"
+        )
+        if size <= last:
+            findings.add(
+                "key.status",
+                Outcome.UNCONFIRMED,
+                "No statement of the server says that this is the whole key chain.",
+                subject=organ,
+            )
+    findings.conclude("key.status")
+
+
+def _status_size(entry: Entry, view: LogView) -> int:
+    """The log size as of which this statement confirms the chain; 0 if it does not."""
+    status = entry.statement.body.get("keyring")
+    if entry.statement.kind != "check" or not isinstance(status, dict):
+        return 0
+    sequence, size = status["sequence"], status["size"]
+    if not isinstance(sequence, int) or not isinstance(size, int) or size > entry.index:
+        return 0
+    if status["log"] != view.signed.checkpoint.origin:
+        return 0
+    known_head = view.chain.get(entry.statement.organ, {}).get(sequence)
+    return size if sequence and known_head == status.get("head") else 0
+
+
+def require_original(names: Iterable[str], capture: str) -> str:
+    """Find the member that holds a capture's original.
+
+    Raises:
+        PackageInvalid: there is none, or more than one.
+    """
+    found = [name for name in names if name.startswith(f"data/originals/{capture}.")]
+    if len(found) != 1:
+        raise PackageInvalid("The package does not hold exactly one original of the capture.")
+    return found[0]
