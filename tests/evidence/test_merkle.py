@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +23,6 @@ from evidence.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-
-VECTORS = Path(os.environ.get("FENGNI_SHARED", "../shared")) / "vectors" / "merkle"
 
 
 def definition_of_root(leaves: list[bytes]) -> bytes:
@@ -250,9 +247,9 @@ def test_the_split_is_the_largest_power_of_two_below_the_size() -> None:
         assert split.bit_count() == 1
 
 
-def vector_files(kind: str) -> list[Path]:
-    """The JSON files of one kind, or none where the folder is absent."""
-    return sorted((VECTORS / kind).rglob("*.json"))
+def vector_files(shared: Path, kind: str) -> list[Path]:
+    """The JSON files of one kind."""
+    return sorted((shared / "vectors" / "merkle" / kind).rglob("*.json"))
 
 
 def decode(value: str) -> bytes:
@@ -260,11 +257,10 @@ def decode(value: str) -> bytes:
     return base64.b64decode(value)
 
 
-@pytest.mark.skipif(not VECTORS.is_dir(), reason="needs vectors/merkle under FENGNI_SHARED")
-def test_inclusion_vectors_of_another_project() -> None:
+def test_inclusion_vectors_of_another_project(shared: Path) -> None:
     """transparency-dev/merkle testdata: each is accepted or refused as it demands."""
     outcomes: dict[bool, int] = {True: 0, False: 0}
-    for path in vector_files("inclusion"):
+    for path in vector_files(shared, "inclusion"):
         vector: dict[str, Any] = json.loads(path.read_text())
         arguments = (
             decode(vector["leafHash"]),
@@ -282,11 +278,10 @@ SHORT_ROOTS = "sizes-are-equal-one-and-proof-is-empty.json"
 """Its equal roots are the text “don't care 2”: no SHA-256 hash, which we refuse on purpose."""
 
 
-@pytest.mark.skipif(not VECTORS.is_dir(), reason="needs vectors/merkle under FENGNI_SHARED")
-def test_consistency_vectors_of_another_project() -> None:
+def test_consistency_vectors_of_another_project(shared: Path) -> None:
     """transparency-dev/merkle testdata, but for one whose roots are not hashes."""
     outcomes: dict[bool, int] = {True: 0, False: 0}
-    for path in vector_files("consistency"):
+    for path in vector_files(shared, "consistency"):
         vector: dict[str, Any] = json.loads(path.read_text())
         arguments = (
             vector["size1"],

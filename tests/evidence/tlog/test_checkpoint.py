@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from evidence.tlog.checkpoint import (
 from evidence.tlog.cosignature import Cosigner
 from evidence.tlog.note import ED25519, ML_DSA_44, Note, VerifierKey, parse_note, signature_line
 
-VECTORS = Path(os.environ.get("FENGNI_SHARED", "../shared")) / "vectors" / "sigstore-checkpoints"
 BODY = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n"
 ORIGIN = "log.example/a"
 BOTH = frozenset({ED25519, ML_DSA_44})
@@ -272,18 +270,10 @@ def test_a_time_stamp_covers_no_checkpoint_of_another_log() -> None:
         timestamped_message(note.text.encode(), ORIGIN)
 
 
-def bundles() -> list[Path]:
-    """The bundles whose point is the checkpoint."""
-    return sorted(VECTORS.glob("rekor2-checkpoint-*"))
-
-
-@pytest.mark.skipif(
-    not VECTORS.is_dir(), reason="needs vectors/sigstore-checkpoints under FENGNI_SHARED"
-)
-def test_sigstore_checkpoints_are_accepted_or_refused_as_they_are_named() -> None:
+def test_sigstore_checkpoints_are_accepted_or_refused_as_they_are_named(shared: Path) -> None:
     """sigstore-conformance: five good notes, five bad ones, under the log's Ed25519 key."""
     outcomes: dict[str, bool] = {}
-    for folder in bundles():
+    for folder in sorted((shared / "vectors" / "sigstore-checkpoints").glob("rekor2-checkpoint-*")):
         bundle = json.loads((folder / "bundle.sigstore.json").read_text())
         (entry,) = bundle["verificationMaterial"]["tlogEntries"]
         proof = entry["inclusionProof"]
