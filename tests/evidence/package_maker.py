@@ -1,0 +1,255 @@
+"""A whole small deployment in memory: real keys, a real tree, real cosignatures, no store.
+
+Made for tests of the verifier; everything in it is generated at each run.
+"""
+
+import base64
+import io
+import os
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+
+from evidence.canonical import JSONObject
+from evidence.digest import Measured, sha256_hex
+from evidence.keyring import Registrar
+from evidence.keys import P256Signer
+from evidence.known_keys import KnownKeys, KnownLog, parse_known_keys, write_known_keys
+from evidence.leaf import leaf_of
+from evidence.merkle import hash_children, hash_leaf, inclusion_proof, tree_root
+from evidence.packing import Contents, Original, PackedStatement, write_package
+from evidence.statement import About, SignedStatement, make_statement, sign_statement
+from evidence.tlog.checkpoint import Checkpoint, LogSigner
+from evidence.tlog.cosignature import Cosigner
+from evidence.tlog.note import signature_line
+from evidence.tlog.policy import Group, Policy, parse_policy
+from evidence.tlog.proof import TlogProof
+
+ORIGIN = "fengni.example/logs/test-2026"
+AUDIENCE = "fengni-test"
+ORGAN = "test-organ"
+AT = datetime(2026, 11, 23, 1, 4, 5, 678000, tzinfo=UTC)
+PHOTO = b"\xff\xd8\xff\xe0 stands for a photo \xff\xd9"
+
+
+def witness(name: str) -> Cosigner:
+    """A witness with both kinds of key."""
+    return Cosigner(name, Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate())
+
+
+def policy_of(witnesses: list[Cosigner]) -> Policy:
+    """All of the witnesses must cosign, each with either key."""
+    lines: list[str] = []
+    for number, item in enumerate(witnesses, 1):
+        names = [f"w{number}-{key.kind}" for key in item.verifier_keys]
+        lines += [
+            f"witness {name} {key.encode()}\n"
+            for name, key in zip(names, item.verifier_keys, strict=True)
+        ]
+        lines.append(f"group w{number} any {' '.join(names)}\n")
+    members = " ".join(f"w{n}" for n in range(1, len(witnesses) + 1))
+    lines += [f"group all-witnesses all {members}\n", "quorum all-witnesses\n"]
+    policy = parse_policy("".join(lines).encode())
+    assert isinstance(policy.groups[0], Group)
+    return policy
+
+
+@dataclass
+class World:
+    """Keys, a growing log, and the package over it."""
+
+    registrar: P256Signer = field(default_factory=P256Signer.generate)
+    server: P256Signer = field(default_factory=P256Signer.generate)
+    device: P256Signer = field(default_factory=P256Signer.generate)
+    root: P256Signer = field(default_factory=P256Signer.generate)
+    log: LogSigner = field(
+        default_factory=lambda: LogSigner(
+            ORIGIN, Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate()
+        )
+    )
+    witnesses: list[Cosigner] = field(
+        default_factory=lambda: [witness("witness.example/a"), witness("witness.example/b")]
+    )
+    logged: list[tuple[SignedStatement, bytes]] = field(default_factory=list)
+    head: str | None = None
+    sequence: int = 0
+
+    def say(
+        self,
+        signer: P256Signer,
+        kind: str,
+        body: JSONObject,
+        *,
+        about: str | None = None,
+        previous: str | None = None,
+        log: bool = True,
+    ) -> SignedStatement:
+        """Sign a statement and, unless told otherwise, log it."""
+        raw = make_statement(
+            kind,
+            audience=AUDIENCE,
+            organ=ORGAN,
+            signer=signer.key_id,
+            salt=os.urandom(16).hex(),
+            made_at=AT + timedelta(seconds=len(self.logged)),
+            body=body,
+            about=About(statement=about) if about else None,
+            previous=previous,
+        )
+        signed = sign_statement(raw, signer)
+        if log:
+            self.logged.append((signed, signer.public_key))
+        return signed
+
+    def key(self, action: str, key: P256Signer, role: str, **more: str) -> SignedStatement:
+        """Log the registrar's next key statement."""
+        body: JSONObject = {"action": action, "key_id": key.key_id, "role": role, "holder": role}
+        public = base64.b64encode(key.public_key).decode()
+        if action != "revoke":
+            request = self.say(
+                key, "key", {**body, "action": "request", "public_key": public}, log=False
+            )
+            body["public_key"] = public
+            body["possession"] = {
+                "statement": base64.b64encode(request.raw).decode(),
+                "signature": base64.b64encode(request.signature).decode(),
+            }
+        self.sequence += 1
+        body |= {"epoch": 1, "sequence": self.sequence, **more}
+        signed = self.say(self.registrar, "key", body, previous=self.head)
+        self.head = signed.id
+        return signed
+
+    def photo(self, content: bytes = PHOTO, **more: object) -> SignedStatement:
+        """Log a capture and the server's receipt for it."""
+        measured: JSONObject = {
+            "sha256": sha256_hex(content),
+            "size_bytes": len(content),
+            "media_type": "image/jpeg",
+        }
+        capture = self.say(
+            self.device,
+            "capture",
+            {"content": measured, "mode": "attended", "captured_at": "2026-11-23T01:04:05.678Z"},
+        )
+        self.say(
+            self.server,
+            "stored",
+            {
+                "content": measured,
+                "object": {
+                    "store": "local",
+                    "name": str(measured["sha256"]),
+                    "size_bytes": len(content),
+                },
+                "assurance": "directory-mode-bits",
+                "received_at": "2026-11-23T01:04:09.120Z",
+                **more,
+            },
+            about=capture.id,
+        )
+        return capture
+
+    def status(self) -> SignedStatement:
+        """Log the server's word that the key chain is whole."""
+        ring: JSONObject = {"log": ORIGIN, "size": len(self.logged), "sequence": self.sequence}
+        if self.head:
+            ring["head"] = self.head
+        return self.say(
+            self.server, "check", {"check": "keyring", "outcome": "pass", "keyring": ring}
+        )
+
+    def node(self, level: int, index: int) -> bytes:
+        """Hash of a complete subtree, computed the slow and obvious way."""
+        if level == 0:
+            signed, public = self.logged[index]
+            return hash_leaf(leaf_of(signed.id, signed.signature, public))
+        return hash_children(self.node(level - 1, 2 * index), self.node(level - 1, 2 * index + 1))
+
+    def checkpoint(self, *, cosigned: bool = True) -> bytes:
+        """Sign the tree as it stands."""
+        size = len(self.logged)
+        checkpoint = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
+        at_s = int(AT.timestamp()) + 60
+        note = self.log.sign(checkpoint, at_s)
+        for item in self.witnesses if cosigned else []:
+            note += "".join(map(signature_line, item.cosign(checkpoint, at_s + 1))).encode()
+        return note
+
+    def known(self, **changes: object) -> KnownKeys:
+        """The trust file for this world."""
+        content = KnownKeys(
+            sha256="",
+            version=1,
+            audience=AUDIENCE,
+            expires=AT + timedelta(days=365),
+            root_threshold=1,
+            root_keys=(self.root.public_key,),
+            registrars=(Registrar(organ=ORGAN, public_key=self.registrar.public_key),),
+            logs={
+                ORIGIN: KnownLog(
+                    origin=ORIGIN,
+                    keys=self.log.verifier_keys,
+                    ml_dsa_from=AT,
+                    policy=policy_of(self.witnesses),
+                )
+            },
+            tsa_roots=(),
+        )
+        return parse_known_keys(write_known_keys(replace(content, **changes), [self.root]))  # type: ignore[arg-type]
+
+    def packed(self, checkpoint: bytes) -> list[PackedStatement]:
+        """Every logged statement with its proof into one checkpoint."""
+        size = len(self.logged)
+        return [
+            PackedStatement(
+                signed=signed,
+                public_key=public,
+                proof=TlogProof(
+                    index=index,
+                    hashes=tuple(inclusion_proof(index, size, self.node)),
+                    checkpoint=checkpoint,
+                ).encode(),
+            )
+            for index, (signed, public) in enumerate(self.logged)
+        ]
+
+    def contents(self, captures: list[SignedStatement], *, cosigned: bool = True) -> Contents:
+        """What a package of these captures is made of."""
+        return Contents(
+            audience=AUDIENCE,
+            made_at=AT,
+            captures=[capture.id for capture in captures],
+            statements=self.packed(self.checkpoint(cosigned=cosigned)),
+            timestamps={},
+            originals=[original(capture.id) for capture in captures],
+        )
+
+
+def original(capture: str, content: bytes = PHOTO) -> Original:
+    """The bytes of a capture as the packer wants them."""
+    return Original(
+        capture=capture,
+        media_type="image/jpeg",
+        content=Measured(sha256=sha256_hex(content), size_bytes=len(content)),
+        pieces=lambda: [content],
+    )
+
+
+def world_with_photo() -> tuple[World, SignedStatement]:
+    """A deployment that enrolled a server and a device and sealed one photo."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    world.status()
+    return world, capture
+
+
+def written(contents: Contents) -> io.BytesIO:
+    """The package's bytes."""
+    out = io.BytesIO()
+    write_package(contents, out)
+    return out

@@ -1,0 +1,198 @@
+"""The key ring follows the registrar's chain; known keys follow their predecessor."""
+
+from dataclasses import replace
+
+import pytest
+
+from evidence.errors import (
+    EvidenceError,
+    KeyChainBroken,
+    KeyNotYetValid,
+    KeyRevoked,
+    KeyRoleRefused,
+    KeyUnknown,
+    KnownKeysInvalid,
+)
+from evidence.keyring import Keyring, Registrar
+from evidence.keys import P256Signer
+from evidence.known_keys import check_successor, parse_known_keys, write_known_keys
+from evidence.statement import SignedStatement, Statement, parse_statement
+from tests.evidence.package_maker import AUDIENCE, ORGAN, World
+
+
+def ring(world: World) -> Keyring:
+    """A key ring fed with everything that the world has logged."""
+    keyring = Keyring(AUDIENCE, [Registrar(organ=ORGAN, public_key=world.registrar.public_key)])
+    for index, (signed, _) in enumerate(world.logged):
+        statement = parse_statement(signed.raw)
+        if statement.kind == "key":
+            keyring.apply(statement, index)
+    return keyring
+
+
+def read(signed: SignedStatement) -> Statement:
+    """The statement without its signature."""
+    return parse_statement(signed.raw)
+
+
+def enrolled() -> World:
+    """A world with a server at index 0 and a device at index 1."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    return world
+
+
+def test_a_key_is_valid_after_its_enrolment_and_up_to_its_revocation() -> None:
+    """Enrolled below i, and not revoked below i."""
+    world = enrolled()
+    capture = read(world.photo())
+    world.key("revoke", world.device, "device", reason="lost")
+    keyring = ring(world)
+    revoked_at = len(world.logged) - 1
+    assert keyring.require(capture, 2).holder == "device"
+    assert keyring.require(capture, revoked_at).revoked_index == revoked_at
+    with pytest.raises(KeyNotYetValid):
+        keyring.require(capture, 1)
+    with pytest.raises(KeyRevoked):
+        keyring.require(capture, revoked_at + 1)
+
+
+def test_rotation_ends_the_old_key_and_begins_the_new() -> None:
+    """One statement does both, so there is no moment without or with two."""
+    world = enrolled()
+    old = read(world.photo())
+    fresh = P256Signer.generate()
+    world.key("rotate", fresh, "device", replaces=world.device.key_id)
+    index = len(world.logged) - 1
+    world.device = fresh
+    new = read(world.photo())
+    keyring = ring(world)
+    assert keyring.require(new, index + 1).key_id == fresh.key_id
+    with pytest.raises(KeyRevoked):
+        keyring.require(old, index + 1)
+    assert keyring.public_key(fresh.key_id) == fresh.public_key
+    assert len(keyring.keys()) == 4  # registrar, server, two device keys
+
+
+def test_roles_organs_and_audiences_are_kept_apart() -> None:
+    """A key signs only what its role, organ and deployment allow."""
+    world = enrolled()
+    keyring = ring(world)
+    capture = read(world.photo())
+    status = read(world.status())
+    with pytest.raises(KeyRoleRefused):
+        keyring.require(replace(capture, signer=status.signer), 5)
+    with pytest.raises(KeyRoleRefused):
+        keyring.require(replace(capture, organ="other"), 5)
+    with pytest.raises(KeyRoleRefused):
+        keyring.require(replace(capture, audience="other"), 5)
+    with pytest.raises(KeyUnknown):
+        keyring.require(replace(capture, signer="00" * 32), 5)
+    with pytest.raises(KeyUnknown):
+        keyring.head("nowhere")
+    with pytest.raises(KeyUnknown):
+        keyring.public_key("00" * 32)
+
+
+def refuse(world: World) -> None:
+    """The last logged key statement must break the chain, and change nothing."""
+    *before, last = world.logged
+    kept = World(registrar=world.registrar)
+    kept.logged = before
+    keyring = ring(kept)
+    head = keyring.head(ORGAN)
+    with pytest.raises(KeyChainBroken):
+        keyring.apply(read(last[0]), len(before))
+    assert head == keyring.head(ORGAN)
+
+
+def test_a_gap_in_the_chain_is_refused() -> None:
+    """Sequence and predecessor must continue."""
+    world = enrolled()
+    world.sequence += 1
+    world.key("enrol", P256Signer.generate(), "officer")
+    refuse(world)
+    world = enrolled()
+    world.head = "00" * 32
+    world.key("enrol", P256Signer.generate(), "officer")
+    refuse(world)
+
+
+def test_second_enrolments_and_foreign_revocations_are_refused() -> None:
+    """A key is enrolled once and ended once, by its own registrar."""
+    world = enrolled()
+    world.key("enrol", world.device, "device")
+    refuse(world)
+    world = enrolled()
+    world.key("revoke", P256Signer.generate(), "device", reason="lost")
+    refuse(world)
+    world = enrolled()
+    world.key("revoke", world.device, "device", reason="lost")
+    world.key("revoke", world.device, "device", reason="lost")
+    refuse(world)
+    world = enrolled()
+    world.key("revoke", world.registrar, "device", reason="lost")
+    refuse(world)
+
+
+def test_possession_must_be_of_the_same_key() -> None:
+    """A registrar cannot enrol somebody else's key, nor replay a request for another role."""
+    world = enrolled()
+    victim, thief = P256Signer.generate(), P256Signer.generate()
+    world.key("enrol", victim, "officer")
+    signed, _ = world.logged.pop()
+    body = {**read(signed).body, "role": "reviewer"}
+    world.say(world.registrar, "key", body, previous=read(signed).previous)  # type: ignore[arg-type]
+    refuse(world)
+    world = enrolled()
+    world.key("enrol", thief, "officer")
+    signed, _ = world.logged.pop()
+    possession = dict(read(signed).body["possession"])  # type: ignore[arg-type]
+    body = {**read(signed).body, "possession": {**possession, "signature": "MAYCAQECAQE="}}
+    world.say(world.registrar, "key", body, previous=read(signed).previous)  # type: ignore[arg-type]
+    refuse(world)
+
+
+def test_a_request_is_never_logged_itself() -> None:
+    """A key cannot vouch for itself by logging its own request."""
+    world = enrolled()
+    body = {"action": "request", "key_id": "00" * 32, "role": "device", "holder": "x"}
+    world.say(world.registrar, "key", {**body, "public_key": "AA=="})
+    refuse(world)
+
+
+def test_known_keys_read_back_and_follow_their_predecessor() -> None:
+    """A successor needs the next version and a threshold of the old root keys."""
+    world = enrolled()
+    first = world.known()
+    second = replace(first, version=2, expires=first.expires.replace(year=2030))
+    raw = write_known_keys(second, [world.root])
+    assert check_successor(first, raw).version == 2
+    for wrong in (
+        write_known_keys(second, [P256Signer.generate()]),
+        write_known_keys(replace(first, version=3), [world.root]),
+        write_known_keys(replace(second, audience="other"), [world.root]),
+    ):
+        with pytest.raises(KnownKeysInvalid):
+            check_successor(first, wrong)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"signatures":[],"signed":{}}', b"\xff" * 20])
+def test_malformed_known_keys_are_refused(raw: bytes) -> None:
+    """Whatever is wrong with the trust file, it is refused as such."""
+    with pytest.raises(KnownKeysInvalid):
+        parse_known_keys(raw)
+
+
+def test_known_keys_name_nothing_twice() -> None:
+    """Two registrars for one organ, or a threshold that cannot be met, are refused."""
+    world = enrolled()
+    known = world.known()
+    for wrong in (
+        replace(known, registrars=known.registrars * 2),
+        replace(known, root_threshold=2),
+        replace(known, root_keys=known.root_keys * 2),
+    ):
+        with pytest.raises(EvidenceError):
+            write_known_keys(wrong, [world.root])

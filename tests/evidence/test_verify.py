@@ -1,0 +1,233 @@
+"""verify_package accepts a whole package and names the broken link of a tampered one."""
+
+import io
+import zipfile
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from evidence.errors import DigestMismatch
+from evidence.keys import P256Signer
+from evidence.known_keys import KnownKeys
+from evidence.packing import FOLDER, write_package
+from evidence.report import CHECKS, Outcome, Report
+from evidence.verify import verify_package
+from tests.evidence.package_maker import AT, PHOTO, World, original, world_with_photo, written
+
+NOW = AT + timedelta(days=1)
+WITHOUT_TOKENS = {"time.checkpoint", "time.signature", "session.completeness"}
+
+
+def outcomes(report: Report, outcome: Outcome) -> set[str]:
+    """Names of the checks with this outcome."""
+    return {check.name for check in report.checks if check.outcome is outcome}
+
+
+def verify(data: bytes, known: KnownKeys) -> Report:
+    """Verify bytes at the tests' time."""
+    return verify_package(io.BytesIO(data), known, NOW)
+
+
+def rewritten(data: bytes, change: dict[str, bytes | None]) -> bytes:
+    """Rebuild a package with members replaced (or dropped), manifests left as they were."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            name = info.filename.removeprefix(f"{FOLDER}/")
+            body = change.get(name, old.read(info))
+            if body is not None:
+                new.writestr(info, body, compress_type=info.compress_type)
+    return out.getvalue()
+
+
+def test_a_whole_package_passes_every_check_but_the_absent_time_stamp() -> None:
+    """Everything that this package proves passes; what it lacks is named, not hidden."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
+    assert set() == outcomes(report, Outcome.CHANGED)
+    assert outcomes(report, Outcome.UNCONFIRMED) == WITHOUT_TOKENS
+    assert Outcome.UNCONFIRMED is report.outcome
+    assert [capture.id] == [item.id for item in report.captures]
+    rungs = {rung.name: rung.outcome for rung in report.captures[0].rungs}
+    assert {name for name, outcome in rungs.items() if outcome is Outcome.PASS} == {
+        "claimed",
+        "signed",
+        "received",
+        "logged",
+        "witnessed",
+        "stored",
+    }
+
+
+def test_a_report_is_no_truth_value() -> None:
+    """`if report:` is an error, so that nobody mistakes a report for a pass."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
+    with pytest.raises(TypeError):
+        bool(report)
+
+
+def test_every_flipped_byte_is_noticed() -> None:
+    """No single byte of the payload can change without a check that fails."""
+    world, capture = world_with_photo()
+    data = written(world.contents([capture])).getvalue()
+    known = world.known()
+    for offset in range(0, len(data), 211):
+        flipped = bytearray(data)
+        flipped[offset] ^= 1
+        report = verify(bytes(flipped), known)
+        if report.outcome is not Outcome.CHANGED:
+            # A byte that no reader uses (a time, an attribute in a ZIP header) may differ,
+            # but then every member reads exactly as before.
+            assert members(data) == members(bytes(flipped)), offset
+
+
+def members(data: bytes) -> dict[str, bytes]:
+    """What a stock unzip reads."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def test_a_replaced_original_is_changed_content() -> None:
+    """Another photo under the same name fails content.digest, even with lists made anew."""
+    world, capture = world_with_photo()
+    contents = world.contents([capture])
+    other = original(capture.id, PHOTO + b"!")
+    report = verify(written(replace(contents, originals=[other])).getvalue(), world.known())
+    assert "content.digest" in outcomes(report, Outcome.CHANGED)
+
+
+def test_a_packer_refuses_an_original_that_was_not_announced() -> None:
+    """A package never leaves with a broken link inside."""
+    world, capture = world_with_photo()
+    wrong = replace(original(capture.id), pieces=lambda: [b"other"])
+    with pytest.raises(DigestMismatch):
+        write_package(replace(world.contents([capture]), originals=[wrong]), io.BytesIO())
+
+
+def test_an_unlisted_member_is_noticed() -> None:
+    """A file that was slipped in fails package.manifest."""
+    world, capture = world_with_photo()
+    data = io.BytesIO(written(world.contents([capture])).getvalue())
+    with zipfile.ZipFile(data, "a") as archive:
+        archive.writestr(f"{FOLDER}/data/extra.txt", b"x")
+    assert {"package.manifest"} == outcomes(verify(data.getvalue(), world.known()), Outcome.CHANGED)
+
+
+def test_a_dropped_statement_is_noticed() -> None:
+    """A removed statement fails package.manifest."""
+    world, capture = world_with_photo()
+    data = written(world.contents([capture])).getvalue()
+    broken = rewritten(data, {f"data/statements/{world.logged[-2][0].id}.json": None})
+    assert {"package.manifest"} == outcomes(verify(broken, world.known()), Outcome.CHANGED)
+
+
+def test_too_few_witnesses_cannot_be_confirmed() -> None:
+    """Without cosignatures the answer is unwitnessed, shown and never hidden."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture], cosigned=False)).getvalue(), world.known())
+    assert "log.witnesses" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+def test_a_foreign_log_cannot_be_confirmed() -> None:
+    """A log that is not pinned proves nothing, whatever it signed."""
+    world, capture = world_with_photo()
+    stranger = World()
+    report = verify(written(world.contents([capture])).getvalue(), stranger.known(logs={}))
+    assert "log.checkpoint" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+def test_another_log_key_is_changed_content() -> None:
+    """A checkpoint under the pinned origin but another key is a forgery."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture])).getvalue(), World().known())
+    assert "log.checkpoint" in outcomes(report, Outcome.CHANGED)
+
+
+def test_a_key_that_vouches_for_itself_is_refused() -> None:
+    """A registrar inside the package that nobody pinned enrols nobody."""
+    world, capture = world_with_photo()
+    known = world.known(registrars=World().known().registrars)
+    report = verify(written(world.contents([capture])).getvalue(), known)
+    assert "key.chain" in outcomes(report, Outcome.CHANGED)
+    assert Outcome.CHANGED is report.outcome
+
+
+def test_a_revoked_key_signs_nothing_more() -> None:
+    """A capture logged after its key's revocation fails key.validity."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    world.key("revoke", world.device, "device", reason="lost")
+    capture = world.photo()
+    world.status()
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
+    codes = {check.code for check in report.checks if check.name == "key.validity"}
+    assert {"key_revoked"} == codes
+
+
+def test_a_revocation_that_was_left_out_is_noticed() -> None:
+    """The server's signed status names a longer chain than the package shows."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    world.key("revoke", world.device, "device", reason="lost")
+    world.status()
+    contents = world.contents([capture])
+    hidden = [item for item in contents.statements if item.signed.id != world.head]
+    report = verify(written(replace(contents, statements=hidden)).getvalue(), world.known())
+    assert "key.status" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+def test_an_unenrolled_device_is_refused() -> None:
+    """A capture signed by a key that no registrar enrolled fails key.validity."""
+    world, _ = world_with_photo()
+    world.device = P256Signer.generate()
+    capture = world.photo()
+    world.status()
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
+    assert "key.validity" in outcomes(report, Outcome.CHANGED)
+
+
+def test_stored_bytes_that_differ_from_the_announced_are_noticed() -> None:
+    """A server that stored something else says so itself."""
+    world, capture = world_with_photo()
+    body = {
+        "content": {"sha256": "0" * 64, "size_bytes": 3, "media_type": "image/jpeg"},
+        "object": {"store": "local", "name": "0" * 64, "size_bytes": 3},
+        "assurance": "directory-mode-bits",
+        "received_at": "2026-11-23T01:04:09.120Z",
+    }
+    world.say(world.server, "stored", body, about=capture.id)  # type: ignore[arg-type]
+    world.status()
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
+    assert "content.stored" in outcomes(report, Outcome.CHANGED)
+
+
+def test_expired_known_keys_cannot_confirm() -> None:
+    """An old trust file must be replaced by its successor."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture])).getvalue(), world.known(expires=AT))
+    assert "known_keys.valid" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+def test_a_missing_ml_dsa_line_is_refused_after_the_pinned_date() -> None:
+    """From the pinned date on, Ed25519 alone is not enough."""
+    world, capture = world_with_photo()
+    contents = world.contents([capture])
+    lines = world.checkpoint().decode().splitlines(keepends=True)
+    note = "".join(line for line in lines if len(line) < 1000 or "witness" in line).encode()
+    report = verify(
+        written(replace(contents, statements=world.packed(note))).getvalue(), world.known()
+    )
+    assert "log.checkpoint" in outcomes(report, Outcome.CHANGED)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x05\x06" + bytes(18), b"x" * 100])
+def test_bytes_that_are_no_package_are_refused(data: bytes) -> None:
+    """Anything that is no ZIP of ours fails package.container."""
+    report = verify(data, World().known())
+    assert {"package.container"} == outcomes(report, Outcome.CHANGED)
+    assert "package.container" in CHECKS
