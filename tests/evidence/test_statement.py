@@ -99,6 +99,8 @@ def test_every_kind_signs_and_opens_its_example(kind: Kind) -> None:
         (b'{"b":1,"a":1}', NotCanonical),
         (b'{"a":"\\u0041"}', NotCanonical),
         (b'{"a":"\\u0007"}', TextRefused),
+        (b'{"a":"\x7f"}', TextRefused),
+        (b'{"a":"b\\/c"}', NotCanonical),
         (b'{"a":"\\ud800"}', TextRefused),
         ('{"a":"\u202e"}'.encode(), TextRefused),
         ('{"a":"\ufdd0"}'.encode(), TextRefused),
