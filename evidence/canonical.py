@@ -127,7 +127,10 @@ def _unique(pairs: Sequence[tuple[str, JSONValue]]) -> JSONObject:
 def _integer(text: str) -> int:
     if len(text) > _MAX_INTEGER_DIGITS:
         _refuse_number(text)
-    return int(text)
+    number = int(text)
+    if not -MAX_INTEGER <= number <= MAX_INTEGER:
+        _refuse_number(text)
+    return number
 
 
 def _refuse_number(_text: str) -> NoReturn:
