@@ -19,6 +19,7 @@ from evidence import schema
 from evidence.errors import EvidenceError
 from evidence.kinds import ALL
 from evidence.kinds.members import Kind
+from evidence.report import CHECKS, NOT_PROVEN, PROVEN, RUNGS, Outcome
 from service.law.refusals import Refusal
 from service.problems import REGISTRY
 from service.settings import PREFIX, Settings
@@ -121,7 +122,7 @@ def statements_page() -> str:
     """Every kind of statement."""
     intro = (
         "# Statements\n\nEvery kind of statement, from `evidence/kinds/`. The envelope around "
-        "`body` is the same for all. A member that is not named here is refused.\n\n"
+        "`body` is described in [the evidence format](../evidence-format.md). A member that is not named here is refused.\n\n"
     )
     return intro + "\n".join(kind_section(kind) for kind in ALL)
 
@@ -172,8 +173,26 @@ def settings_page() -> str:
     return intro + table(("variable", "default", "means"), rows)
 
 
+def checks_page() -> str:
+    """Every check of a verification."""
+    rows = [
+        (f"`{name}`", check.proves, check.threat, "yes" if check.decides else "no")
+        for name, check in CHECKS.items()
+    ]
+    outcomes = ", ".join(f"`{outcome}`" for outcome in Outcome)
+    rungs = " → ".join(f"`{rung}`" for rung in RUNGS)
+    return (
+        "# Checks\n\nWhat `verify` asks, in the order of its procedure. Each check has one of four "
+        f"outcomes: {outcomes}. A check that decides keeps the whole package from passing when its "
+        "answer is missing; content that changed always does.\n\n"
+        + table(("check", "proves, when it passes", "stops", "decides"), rows)
+        + f"\nThe ladder of each capture: {rungs}.\n\n{PROVEN}\n\n{NOT_PROVEN}\n"
+    )
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "statements.md": statements_page,
+    "checks.md": checks_page,
     "errors.md": errors_page,
     "problems.md": problems_page,
     "settings.md": settings_page,
