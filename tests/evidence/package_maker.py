@@ -16,16 +16,23 @@ from evidence.canonical import JSONObject
 from evidence.digest import Measured, sha256_hex
 from evidence.keyring import Registrar
 from evidence.keys import P256Signer
-from evidence.known_keys import KnownKeys, KnownLog, parse_known_keys, write_known_keys
+from evidence.known_keys import (
+    KnownKeys,
+    KnownLog,
+    PinnedRoot,
+    parse_known_keys,
+    write_known_keys,
+)
 from evidence.leaf import leaf_of
 from evidence.merkle import hash_children, hash_leaf, inclusion_proof, tree_root
 from evidence.packing import Contents, Original, PackedStatement, write_package
 from evidence.statement import About, SignedStatement, make_statement, sign_statement
-from evidence.tlog.checkpoint import Checkpoint, LogSigner
+from evidence.tlog.checkpoint import Checkpoint, LogSigner, timestamped_message
 from evidence.tlog.cosignature import Cosigner
 from evidence.tlog.note import signature_line
 from evidence.tlog.policy import Group, Policy, parse_policy
-from evidence.tlog.proof import TlogProof
+from evidence.tlog.proof import TlogProof, parse_tlog_proof
+from tests.evidence.timestamp_maker import NOW, Authority, Making
 
 ORIGIN = "fengni.example/logs/test-2026"
 AUDIENCE = "fengni-test"
@@ -122,7 +129,14 @@ class World:
         self.head = signed.id
         return signed
 
-    def photo(self, content: bytes = PHOTO, **more: object) -> SignedStatement:
+    def photo(
+        self,
+        content: bytes = PHOTO,
+        *,
+        number: int | None = None,
+        about: str | None = None,
+        previous: str | None = None,
+    ) -> SignedStatement:
         """Log a capture and the server's receipt for it."""
         measured: JSONObject = {
             "sha256": sha256_hex(content),
@@ -132,7 +146,14 @@ class World:
         capture = self.say(
             self.device,
             "capture",
-            {"content": measured, "mode": "attended", "captured_at": "2026-11-23T01:04:05.678Z"},
+            {
+                "content": measured,
+                "mode": "attended",
+                "captured_at": "2026-11-23T01:04:05.678Z",
+                **({"number": number} if number else {}),
+            },
+            about=about,
+            previous=previous,
         )
         self.say(
             self.server,
@@ -146,7 +167,6 @@ class World:
                 },
                 "assurance": "directory-mode-bits",
                 "received_at": "2026-11-23T01:04:09.120Z",
-                **more,
             },
             about=capture.id,
         )
@@ -253,3 +273,26 @@ def written(contents: Contents) -> io.BytesIO:
     out = io.BytesIO()
     write_package(contents, out)
     return out
+
+
+def stamped(world: World, capture: SignedStatement, authority: Authority) -> Contents:
+    """A package whose checkpoint and whose capture's signature carry time-stamps."""
+    contents = world.contents([capture])
+    note = parse_tlog_proof(contents.statements[0].proof).checkpoint
+    covered = [timestamped_message(note, ORIGIN), capture.signature]
+    return replace(
+        contents,
+        timestamps={
+            message: [
+                Making(
+                    authority=authority, message=message, gen_time=NOW.replace(microsecond=0)
+                ).response()
+            ]
+            for message in covered
+        },
+    )
+
+
+def pinned(authority: Authority) -> PinnedRoot:
+    """The authority's root, as known keys pin it."""
+    return PinnedRoot(name="test authority", certificate=authority.root.der)

@@ -4,16 +4,31 @@ import io
 import zipfile
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
-from evidence.errors import DigestMismatch
+from evidence.errors import DigestMismatch, EvidenceError
 from evidence.keys import P256Signer
 from evidence.known_keys import KnownKeys
 from evidence.packing import FOLDER, write_package
 from evidence.report import CHECKS, Outcome, Report
 from evidence.verify import verify_package
-from tests.evidence.package_maker import AT, PHOTO, World, original, world_with_photo, written
+from tests.evidence.package_maker import (
+    AT,
+    PHOTO,
+    World,
+    original,
+    pinned,
+    stamped,
+    world_with_photo,
+    written,
+)
+from tests.evidence.timestamp_maker import NOW as TOKEN_TIME
+from tests.evidence.timestamp_maker import Authority
+
+if TYPE_CHECKING:
+    from evidence.statement import SignedStatement
 
 NOW = AT + timedelta(days=1)
 WITHOUT_TOKENS = {"time.checkpoint", "time.signature", "session.completeness"}
@@ -58,6 +73,59 @@ def test_a_whole_package_passes_every_check_but_the_absent_time_stamp() -> None:
         "witnessed",
         "stored",
     }
+
+
+def test_a_stamped_and_witnessed_package_passes() -> None:
+    """With tokens of a pinned authority every check that decides passes."""
+    world, capture = world_with_photo()
+    authority = Authority.new()
+    data = written(stamped(world, capture, authority)).getvalue()
+    report = verify(data, world.known(tsa_roots=(pinned(authority),)))
+    assert {"session.completeness"} == outcomes(report, Outcome.UNCONFIRMED)
+    assert Outcome.PASS is report.outcome
+    report.require()
+    assert report.captures[0].not_after is not None
+
+
+def test_a_token_of_another_authority_is_refused() -> None:
+    """A root that came with the token is no root; a compromised one is none any more."""
+    world, capture = world_with_photo()
+    authority = Authority.new()
+    data = written(stamped(world, capture, authority)).getvalue()
+    ended = replace(pinned(authority), compromised_since=TOKEN_TIME.replace(microsecond=0))
+    for roots in ((pinned(Authority.new()),), (ended,)):
+        report = verify(data, world.known(tsa_roots=roots))
+        assert {"time.checkpoint", "time.signature"} == outcomes(report, Outcome.CHANGED)
+        with pytest.raises(EvidenceError):
+            report.require()
+
+
+def test_a_complete_session_is_shown_and_an_incomplete_one_is_not() -> None:
+    """Two numbered shots in a session opened and closed in the log; then one is left out."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    opening = world.say(world.device, "session", {"phase": "open", "session": "visit"})
+    shots: list[SignedStatement] = []
+    for number in (1, 2):
+        shots.append(
+            world.photo(number=number, about=opening.id, previous=(shots or [opening])[-1].id)
+        )
+    closing = {"phase": "close", "session": "visit", "count": 2}
+    world.say(world.device, "session", closing, about=opening.id)  # type: ignore[arg-type]
+    world.status()
+    contents = world.contents(shots)
+    report = verify(written(contents).getvalue(), world.known())
+    assert "session.completeness" in outcomes(report, Outcome.PASS)
+    left = [item for item in contents.statements if item.signed.id != shots[0].id]
+    fewer = replace(
+        contents,
+        statements=left,
+        captures=[shots[1].id],
+        originals=contents.originals[1:],
+    )
+    report = verify(written(fewer).getvalue(), world.known())
+    assert "session.completeness" in outcomes(report, Outcome.UNCONFIRMED)
 
 
 def test_a_report_is_no_truth_value() -> None:
