@@ -12,8 +12,10 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import ObjectIdentifier
 
 from evidence.errors import TimestampInvalid, TooLarge
@@ -32,6 +34,15 @@ _DIGESTS: Final[Mapping[ObjectIdentifier, str]] = {
     structures.SHA384: "sha384",
     structures.SHA512: "sha512",
 }
+# What `cryptography` raises for a certificate, at once or when a part of it is first looked at.
+CERTIFICATE_ERRORS: Final = (
+    ValueError,
+    CryptographyDeprecationWarning,  # where warnings are errors: a certificate soon to be refused
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _Structure = TypeVar("_Structure")
 
 
@@ -151,7 +162,7 @@ def subject_of(certificate: x509.Certificate | None) -> str:
         return ""
     try:
         text = certificate.subject.rfc4514_string()
-    except ValueError as exc:
+    except CERTIFICATE_ERRORS as exc:
         raise TimestampInvalid("A certificate in the token has no readable subject.") from exc
     return "".join(c if c.isprintable() else "�" for c in text[:MAX_NAME_CHARACTERS])
 
@@ -197,7 +208,7 @@ def read_token(response: bytes) -> Token:
 def _decode(kind: type[_Structure], data: bytes) -> _Structure:
     try:
         return asn1.decode_der(kind, data)
-    except ValueError as exc:
+    except CERTIFICATE_ERRORS as exc:
         raise TimestampInvalid("The time-stamp is not the DER of RFC 3161.") from exc
 
 

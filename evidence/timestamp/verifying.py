@@ -16,14 +16,20 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from rfc3161_client import VerifierBuilder, decode_timestamp_response
 from rfc3161_client.errors import VerificationError
 
 from evidence.errors import TimestampInvalid, TooLarge
-from evidence.timestamp.reading import MAX_CERTIFICATES, Timestamp, Token, read_token, subject_of
+from evidence.timestamp.reading import (
+    CERTIFICATE_ERRORS,
+    MAX_CERTIFICATES,
+    Timestamp,
+    Token,
+    read_token,
+    subject_of,
+)
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_ROOTS: Final = 64
@@ -96,7 +102,7 @@ def verify_timestamp(
         path = _path(signer, (*token.certificates, *helpers))
         anchors = _anchors(path, pinned, token.gen_time)
         root = _verify_signature(token.carrying(path), token.imprint, anchors)
-    except (ValueError, UnsupportedAlgorithm) as exc:  # raised late, by a certificate's parts
+    except CERTIFICATE_ERRORS as exc:  # raised late, by a certificate's parts
         raise TimestampInvalid("A certificate of the time-stamp cannot be read.") from exc
     return Timestamp(
         gen_time=token.gen_time,
@@ -113,7 +119,10 @@ def _load_roots(
     if len(roots) > MAX_ROOTS:
         raise ValueError(f"At most {MAX_ROOTS} roots can be pinned.")
     pinned = [r if isinstance(r, TimestampRoot) else TimestampRoot(certificate=r) for r in roots]
-    return [(root, x509.load_der_x509_certificate(root.certificate)) for root in pinned]
+    try:
+        return [(root, x509.load_der_x509_certificate(root.certificate)) for root in pinned]
+    except CERTIFICATE_ERRORS as exc:
+        raise ValueError("A pinned root is no certificate.") from exc
 
 
 def _load_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
@@ -121,7 +130,7 @@ def _load_chain(chain: Sequence[bytes]) -> list[x509.Certificate]:
         raise TooLarge("The certificates handed in with a time-stamp are too many or too large.")
     try:
         return [x509.load_der_x509_certificate(der) for der in chain]
-    except ValueError as exc:
+    except CERTIFICATE_ERRORS as exc:
         raise TimestampInvalid("A certificate handed in with a time-stamp is none.") from exc
 
 

@@ -353,3 +353,14 @@ def test_an_unreadable_certificate_name_is_refused() -> None:
     assert refused(response, roots=[root.der]) == "A certificate of the time-stamp cannot be read."
     with pytest.raises(TimestampInvalid):
         read_response(response)
+
+
+def test_a_certificate_of_an_unknown_version_is_refused() -> None:
+    """A version that X.509 does not have ends in a sentence, in the token and beside it."""
+    good = AUTHORITY.intermediate.der
+    bad = good.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03", 1)
+    response = RESPONSE.replace(good, bad, 1)
+    assert refused(response) == "The time-stamp is not the DER of RFC 3161."
+    assert refused(RESPONSE, chain=[bad]) == "A certificate handed in with a time-stamp is none."
+    with pytest.raises(ValueError, match="no certificate"):
+        verify_timestamp(RESPONSE, MESSAGE, [bad])
