@@ -12,8 +12,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from itertools import repeat
 
-from sqlalchemy import ColumnElement, Connection, Table, insert, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    Table,
+    bindparam,
+    func,
+    insert,
+    select,
+)
 
 from evidence.statement import Statement
 from storage.db.tables import (
@@ -261,7 +274,24 @@ def find_records(
     connection: Connection, log: str, statement_ids: Sequence[str]
 ) -> list[StoredRecord]:
     """The records of those of these statements that are logged, in the order of the log."""
-    return _records(connection, log, records.c.statement_id.in_(statement_ids))
+    if not statement_ids:
+        return []
+    width = 1 << (len(statement_ids) - 1).bit_length()
+    padded = [*statement_ids, *repeat(statement_ids[-1], width - len(statement_ids))]
+    values = {f"id{n}": one for n, one in enumerate(padded)}
+    rows = connection.execute(_find_many(width), {"log": log, **values}).mappings()
+    return sorted((StoredRecord(**row) for row in rows), key=lambda record: record.index)
+
+
+@lru_cache(maxsize=16)
+def _find_many(width: int) -> Select[*tuple[object, ...]]:
+    """A look-up of `width` statements, compiled once: every batch of the log begins with it.
+
+    It does not ask for an order: SQLite would walk the whole log in that order.
+    """
+    ids: list[BindParameter[str]] = [bindparam(f"id{n}", type_=String) for n in range(width)]
+    wanted = (records.c.log == bindparam("log"), records.c.statement_id.in_(ids))
+    return select(*_RECORD).where(*wanted)
 
 
 def record_at(connection: Connection, log: str, index: int) -> StoredRecord | None:
@@ -318,12 +348,18 @@ def cosignatures_of(connection: Connection, log: str, size: int) -> list[StoredC
     return [StoredCosignature(**row) for row in rows]
 
 
-def cosigned_sizes(connection: Connection, log: str, *, above: int, limit: int) -> list[int]:
-    """Sizes above `above` of checkpoints that any witness cosigned, largest first."""
-    sizes = select(cosignatures.c.size).distinct()
+def cosigned_sizes(
+    connection: Connection, log: str, *, above: int, limit: int
+) -> list[tuple[int, int]]:
+    """Checkpoints larger than `above` that a witness cosigned, largest first.
+
+    Returns:
+        (size, number of cosignatures) of at most `limit` checkpoints.
+    """
+    sizes = select(cosignatures.c.size, func.count()).group_by(cosignatures.c.size)
     sizes = sizes.where(cosignatures.c.log == log, cosignatures.c.size > above)
     found = connection.execute(sizes.order_by(cosignatures.c.size.desc()).limit(limit))
-    return list(found.scalars())
+    return [(size, count) for size, count in found]
 
 
 def timestamps_of(

@@ -62,14 +62,24 @@ class Database:
 
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
-        """A connection that sees one snapshot from its first statement to the end."""
-        with self._engine.connect() as connection:
+        """A connection that sees one snapshot from its first statement to the end.
+
+        Raises:
+            Unavailable: the database cannot be opened or read, or is locked for too long.
+        """
+        with _database_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Generator[Connection, None, None]:
-        """A connection that may write: returning commits durably, raising rolls back."""
+        """A connection that may write: returning commits durably, raising rolls back.
+
+        Raises:
+            Unavailable: the database cannot be opened or written, or is locked for too long;
+                if the commit itself failed, only a look at the rows tells what is there.
+        """
         with (
+            _database_errors(),
             self._turn,
             self._engine.connect().execution_options(**{_WRITES: True}) as connection,
             connection.begin(),
@@ -83,10 +93,10 @@ class Database:
             Unavailable: it is missing, or its schema is not the one of this version.
         """
         if not self.path.is_file():
-            raise Unavailable("The database does not exist; it is made by `fengni init`.")
+            raise Unavailable("the database does not exist: make it with `fengni init`")
         with self.read() as connection:
             if current_revision(connection) != newest_revision():
-                raise Unavailable("The database has not the schema of this version; migrate it.")
+                raise Unavailable("the database has not the schema of this version: migrate it")
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -109,14 +119,22 @@ def migrate(url: str) -> None:
     engine = _engine(url)
     try:
         with (
+            _database_errors(),
             engine.connect().execution_options(**{_WRITES: True}) as connection,
             connection.begin(),
         ):
             upgrade(connection)
-    except OperationalError as error:
-        raise Unavailable("The database cannot be opened or written.") from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _database_errors() -> Generator[None, None, None]:
+    """Give the faults of file, disk and locking a name of ours; others are mistakes and stay."""
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable("the database cannot be opened, read or written") from error
 
 
 def _sqlite_path(url: str) -> Path:
@@ -127,7 +145,12 @@ def _sqlite_path(url: str) -> Path:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_size=READERS_KEPT, max_overflow=-1)
+    engine = create_engine(
+        url,
+        pool_size=READERS_KEPT,
+        max_overflow=-1,
+        hide_parameters=True,  # else an error's text would carry statements into logs
+    )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine

@@ -1,7 +1,7 @@
 """The tables: evidence rows, which are never changed, apart from work rows, which are.
 
-Every evidence row carries its organ and its log. Triggers of the migrations refuse UPDATE,
-DELETE and REPLACE on the tables in `EVIDENCE`; this module only says what the columns are.
+Every evidence row carries its organ and its log. Triggers of the migrations refuse UPDATE and
+DELETE on the tables in `EVIDENCE`; this module only says what the columns are.
 Times are UTC and kept as whole milliseconds since 1970; ids of statements and keys are
 lowercase hex, hashes of the tree are raw.
 """
@@ -76,7 +76,7 @@ records = Table(
     Column("leaf_hash", LargeBinary, nullable=False),
     Column("received_at", Moment, nullable=False),
     Column("committed_size", BigInteger, nullable=False),  # of the checkpoint of its batch
-    UniqueConstraint("log", "statement_id", "key_id"),
+    UniqueConstraint("log", "statement_id"),  # a statement names its signer, so its key too
     Index(None, "log", "subject"),
     Index(None, "log", "kind", "idx"),
 )

@@ -23,14 +23,7 @@ NAME = sa.String(128)
 WORD = sa.String(16)
 MS = sa.BigInteger  # milliseconds since 1970, UTC
 
-KEYS = {
-    "records": [("log", "idx"), ("log", "statement_id", "key_id")],
-    "texts": [("log", "idx")],
-    "public_keys": [("log", "key_id")],
-    "checkpoints": [("log", "size")],
-    "cosignatures": [("log", "size", "witness", "witness_key")],
-    "timestamps": [("log", "subject_kind", "position", "tsa")],
-}
+EVIDENCE = ("records", "texts", "public_keys", "checkpoints", "cosignatures", "timestamps")
 
 
 def _needed(name: str, kind: TypeEngine[Value]) -> sa.Column[Value]:
@@ -41,8 +34,8 @@ def upgrade() -> None:
     """Make the tables, then close the evidence tables against change."""
     _evidence()
     _work()
-    for table, keys in KEYS.items():
-        for statement in append_only(op.get_context().dialect.name, table, keys):
+    for table in EVIDENCE:
+        for statement in append_only(op.get_context().dialect.name, table):
             op.execute(statement)
 
 
@@ -62,9 +55,7 @@ def _evidence() -> None:
         _needed("received_at", MS()),
         _needed("committed_size", sa.BigInteger()),
         sa.PrimaryKeyConstraint("log", "idx", name="pk_records"),
-        sa.UniqueConstraint(
-            "log", "statement_id", "key_id", name="uq_records_log_statement_id_key_id"
-        ),
+        sa.UniqueConstraint("log", "statement_id", name="uq_records_log_statement_id"),
     )
     op.create_index("ix_records_log_subject", "records", ["log", "subject"])
     op.create_index("ix_records_log_kind_idx", "records", ["log", "kind", "idx"])

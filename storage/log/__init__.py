@@ -1,0 +1,301 @@
+"""The log: statements in one order that nobody can change unnoticed, each with its proof.
+
+A `Log` is opened once, by the one process that holds its head. Statements go in by `submit`;
+what comes out is a `Receipt`: index, inclusion proof and signed checkpoint, the same for ever.
+One second later at most it is published as tiles, bundles and checkpoint.
+
+    with Log.open(stores, signer=signer, clock=clock) as log:
+        [receipt] = log.submit(Submission(items=(pending,))).result()
+
+Commit and publication are two steps; docs/explanation/log.md tells a leaf's life. The package
+refuses to sign when anything it can ask has seen more, or something else, than it has.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+from evidence.merkle import consistency_proof, inclusion_proof
+from evidence.tlog.checkpoint import LogSigner
+from evidence.tlog.policy import Policy
+from storage import records
+from storage.errors import NotFound, Unavailable
+from storage.log.cosigned import Cosignatures, CosignedCheckpoint
+from storage.log.creation import create_log, require_apart
+from storage.log.publisher import PERIOD_S, Publisher
+from storage.log.recovery import catch_up, recover
+from storage.log.sequencer import Sequencer, receipt_of
+from storage.log.serving import published_tile
+from storage.log.submission import (
+    Appended,
+    CommittedHead,
+    LogStores,
+    Outcome,
+    PendingStatement,
+    Receipt,
+    Submission,
+    WitnessAnswer,
+)
+from storage.log.tree import LogTree
+
+__all__ = [
+    "Appended",
+    "CommittedHead",
+    "CosignedCheckpoint",
+    "Log",
+    "LogStatus",
+    "LogStores",
+    "Outcome",
+    "PendingStatement",
+    "Receipt",
+    "Submission",
+    "WitnessAnswer",
+    "create_log",
+]
+
+MAX_UNPUBLISHED_LEAVES = 1 << 18
+"""Beyond this new statements are sent away: publication fails, and memory is finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStatus:
+    """How a log is doing.
+
+    Attributes:
+        size: number of leaves that were answered for.
+        published_size: number of leaves under the published checkpoint.
+        halted: why nothing is signed any more, or None.
+        publication: why the last publication failed, or None.
+    """
+
+    size: int
+    published_size: int
+    halted: Exception | None
+    publication: Exception | None
+
+
+class Log:
+    """One open log. Threads may share it."""
+
+    def __init__(
+        self,
+        stores: LogStores,
+        *,
+        sequencer: Sequencer,
+        publisher: Publisher,
+        tree: LogTree,
+        cosignatures: Cosignatures,
+        held: ExitStack,
+    ) -> None:
+        """Put together by `open`."""
+        self._stores = stores
+        self._sequencer = sequencer
+        self._publisher = publisher
+        self._tree = tree
+        self._held = held
+        self.cosignatures = cosignatures
+
+    @classmethod
+    def open(
+        cls,
+        stores: LogStores,
+        *,
+        signer: LogSigner,
+        clock: Callable[[], datetime],
+        witnessed: Iterable[WitnessAnswer] = (),
+        published: Callable[[CommittedHead], None] = lambda _head: None,
+        period_s: float = PERIOD_S,
+    ) -> Self:
+        """Recover a log and begin to work; what was committed and not published is published.
+
+        Args:
+            stores: of a log that `create_log` made.
+            signer: of the log's origin.
+            clock: now, UTC.
+            witnessed: what each witness that can be reached knows of this log.
+            published: called in the publisher's thread after each publication; it must only
+                wake somebody, who then asks witnesses and time-stamping authorities.
+            period_s: at most one publication in this time, in seconds.
+
+        Raises:
+            Unavailable: another process has this log open, or the database is not migrated.
+            NotFound: the log was never made here, or its head or its texts' keys are gone.
+            LogRolledBack: a store or a witness has seen more, or something else. Nothing may
+                be signed again under this origin.
+            IntegrityAlarm: something of ours is damaged; `fsck` tells what.
+        """
+        require_apart(stores)
+        stores.db.require_newest()
+        with ExitStack() as opening:
+            opening.enter_context(stores.heads.hold())
+            recovered = recover(stores, signer.verifier_keys, witnessed)
+            publisher = Publisher(
+                stores,
+                recovered.tree,
+                published_size=recovered.published.size,
+                published=published,
+                period_s=period_s,
+            )
+            catch_up(stores, recovered, publisher)
+            sequencer = Sequencer(
+                stores,
+                organ=recovered.organ,
+                tree=recovered.tree,
+                head=recovered.head,
+                signer=signer,
+                clock=clock,
+                committed=publisher.wake,
+            )
+            log = cls(
+                stores,
+                sequencer=sequencer,
+                publisher=publisher,
+                tree=recovered.tree,
+                cosignatures=Cosignatures(stores, recovered.organ, signer.verifier_keys),
+                held=opening.pop_all(),
+            )
+        publisher.start(lambda: sequencer.head, sequencer.halt)
+        publisher.wake()
+        sequencer.start()
+        return log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what waits, publish it, and let go of the head.
+
+        Raises:
+            StorageError: the last publication failed; the next start does it.
+        """
+        with self._held:
+            self._sequencer.close()
+            self._publisher.close()
+            self._publisher.publish(self._sequencer.head)
+
+    # ---------------------------------------------------------------- appending
+
+    def submit(self, submission: Submission) -> Future[list[Outcome]]:
+        """Queue statements that the caller has verified.
+
+        Args:
+            submission: one or more; their order is kept.
+
+        Returns:
+            A future of one outcome for each item, in their order: its receipt, or the
+            exception with which `admit` refused it. A statement that is logged already gets
+            its first receipt. The future itself fails, for all of its items, if the transaction
+            or anything that `admit` and `effects` do fails; then nothing was logged, or the log
+            has halted and the next start will tell.
+
+        Raises:
+            Unavailable: too much waits or is unpublished, or the log is closed.
+            StorageError: the log has halted; this is why.
+        """
+        if self.latest().size - self._publisher.published_size > MAX_UNPUBLISHED_LEAVES:
+            raise Unavailable("too much is committed and not yet published")
+        return self._sequencer.submit(submission)
+
+    # ------------------------------------------------------------------ proving
+
+    def latest(self) -> CommittedHead:
+        """The newest tree that was answered for, with its signed note."""
+        return self._sequencer.head
+
+    def receipt(self, statement_id: str, key_id: str) -> Receipt:
+        """The receipt that a statement got when it was logged, byte for byte.
+
+        Raises:
+            NotFound: it is not logged, or its batch is not complete yet.
+            IntegrityAlarm: a tile or a checkpoint that it needs is damaged.
+        """
+        log = self._stores.log_id
+        with self._stores.db.read() as connection:
+            record = records.find_record(connection, log, statement_id)
+            if record is None or record.key_id != key_id:
+                raise NotFound("this statement is not in the log")
+            if record.committed_size > self.latest().size:
+                raise NotFound("this statement's batch is not complete yet")
+            signed = records.checkpoints_of(connection, log, [record.committed_size])
+        return receipt_of(record, signed[record.committed_size].note, self._tree)
+
+    def proof(self, index: int, size: int) -> list[bytes]:
+        """Inclusion proof of a leaf in the tree of a size, the leaf's sibling first.
+
+        Args:
+            index: 0 ≤ index < size.
+            size: at most that of `latest`.
+
+        Raises:
+            ValueError: outside these bounds.
+            IntegrityAlarm: a tile that it needs is damaged.
+        """
+        self._require_size(size)
+        return inclusion_proof(index, size, self._tree.node)
+
+    def consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        """Proof that the tree of one size is a beginning of the tree of another.
+
+        Args:
+            old_size: 0 ≤ old_size ≤ new_size.
+            new_size: at most that of `latest`.
+
+        Raises:
+            ValueError: outside these bounds.
+            IntegrityAlarm: a tile that it needs is damaged.
+        """
+        self._require_size(new_size)
+        return consistency_proof(old_size, new_size, self._tree.node)
+
+    def newest_cosigned(self, index: int, policy: Policy) -> CosignedCheckpoint | None:
+        """See `Cosignatures.newest`."""
+        return self.cosignatures.newest(index, policy)
+
+    # ------------------------------------------------------------------ serving
+
+    def checkpoint(self) -> bytes:
+        """The published checkpoint with the cosignature lines known so far.
+
+        Raises:
+            NotFound: nothing is published yet.
+        """
+        if self._stores.tiles.checkpoint() is None:
+            raise NotFound("nothing is published yet")
+        return self.cosignatures.note(self._publisher.published_size)
+
+    def tile(self, path: str) -> bytes:
+        """See `serving.published_tile`."""
+        return published_tile(self._stores.tiles, path)
+
+    def publish(self) -> None:
+        """Publish what is committed now, without waiting for the publisher's turn.
+
+        Raises:
+            StorageError: see `Publisher.publish`.
+        """
+        self._publisher.publish(self.latest())
+
+    def status(self) -> LogStatus:
+        """How the log is doing, for health checks."""
+        return LogStatus(
+            size=self.latest().size,
+            published_size=self._publisher.published_size,
+            halted=self._sequencer.fault,
+            publication=self._publisher.fault,
+        )
+
+    def _require_size(self, size: int) -> None:
+        if size > self.latest().size:
+            raise ValueError("the log has not grown so far")

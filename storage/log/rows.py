@@ -1,0 +1,129 @@
+"""The log's rows by range, for those who walk it: publisher, recovery and fsck.
+
+Does: reads in pieces, so that memory does not grow with the log. Refuses: to write.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select
+
+from evidence.leaf import leaf_of
+from storage.db.tables import checkpoints, public_keys, records, texts
+from storage.records import StoredCheckpoint
+
+PIECE_ROWS = 4096
+"""Rows fetched at once when the whole log is walked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedRow:
+    """A record with its text and its key.
+
+    Attributes:
+        index: zero-based.
+        statement_id: 64 hex digits.
+        key_id: 64 hex digits.
+        organ: as the row has it.
+        kind: as the row has it.
+        subject: as the row has it.
+        previous: as the row has it.
+        signature: DER.
+        leaf_hash: 32 bytes, as the row has it.
+        received_at: UTC.
+        committed_size: size of the checkpoint that was signed with it.
+        statement: canonical bytes, or None where the text is missing.
+        text_organ: organ of the text's row.
+        public_key: DER SubjectPublicKeyInfo, or None where it is missing.
+    """
+
+    index: int
+    statement_id: str
+    key_id: str
+    organ: str
+    kind: str
+    subject: str | None
+    previous: str | None
+    signature: bytes
+    leaf_hash: bytes
+    received_at: datetime
+    committed_size: int
+    statement: bytes | None
+    text_organ: str | None
+    public_key: bytes | None
+
+    def leaf(self) -> bytes | None:
+        """The log entry, made anew from its parts; None where the key is missing."""
+        if self.public_key is None:
+            return None
+        return leaf_of(self.statement_id, self.signature, self.public_key)
+
+
+_text = and_(texts.c.log == records.c.log, texts.c.idx == records.c.idx)
+_key = and_(public_keys.c.log == records.c.log, public_keys.c.key_id == records.c.key_id)
+_ROWS = (
+    select(
+        records.c.idx.label("index"),
+        records.c.statement_id,
+        records.c.key_id,
+        records.c.organ,
+        records.c.kind,
+        records.c.subject,
+        records.c.previous,
+        records.c.signature,
+        records.c.leaf_hash,
+        records.c.received_at,
+        records.c.committed_size,
+        texts.c.statement,
+        texts.c.organ.label("text_organ"),
+        public_keys.c.spki.label("public_key"),
+    )
+    .select_from(records.outerjoin(texts, _text).outerjoin(public_keys, _key))
+    .order_by(records.c.idx)
+)
+
+
+def logged_rows(connection: Connection, log: str, first: int, end: int) -> list[LoggedRow]:
+    """The rows with first ≤ index < end that are there, in the order of the log."""
+    piece = connection.execute(_ROWS.where(*_within(log, first, end)))
+    return [LoggedRow(**row) for row in piece.mappings()]
+
+
+def leaf_hashes(
+    connection: Connection, log: str, first: int, end: int
+) -> Generator[tuple[int, bytes], None, None]:
+    """(index, leaf hash) of the rows with first ≤ index < end, fetched in pieces."""
+    hashes = select(records.c.idx, records.c.leaf_hash).order_by(records.c.idx)
+    for start in range(first, end, PIECE_ROWS):
+        piece = _within(log, start, min(start + PIECE_ROWS, end))
+        for row in connection.execute(hashes.where(*piece)):
+            yield row.idx, row.leaf_hash
+
+
+def count_rows(connection: Connection, log: str) -> tuple[int, int]:
+    """How many records the log has here, and how many texts."""
+    of_records = select(func.count()).select_from(records).where(records.c.log == log)
+    of_texts = select(func.count()).select_from(texts).where(texts.c.log == log)
+    return (
+        connection.execute(of_records).scalar_one(),
+        connection.execute(of_texts).scalar_one(),
+    )
+
+
+def checkpoints_between(
+    connection: Connection, log: str, above: int, up_to: int
+) -> list[StoredCheckpoint]:
+    """The checkpoints with above < size ≤ up_to, smallest first."""
+    rows = connection.execute(
+        select(
+            checkpoints.c.size, checkpoints.c.root, checkpoints.c.note, checkpoints.c.committed_at
+        )
+        .where(checkpoints.c.log == log, checkpoints.c.size > above, checkpoints.c.size <= up_to)
+        .order_by(checkpoints.c.size)
+    )
+    return [StoredCheckpoint(**row) for row in rows.mappings()]
+
+
+def _within(log: str, first: int, end: int) -> tuple[ColumnElement[bool], ...]:
+    return records.c.log == log, records.c.idx >= first, records.c.idx < end
