@@ -2,7 +2,8 @@
 
 Does: finds the captures, everything said about them, their sessions, the whole key chain and
 the status of the chain; proves all of it into one checkpoint; adds tokens, bundles and the
-originals. `evidence.packing.write_package` writes the result. Refuses to invent: what is missing (a cosignature, a token, an original) is left out,
+originals. `evidence.packing.write_package` writes the result.
+Refuses to invent: what is missing (a cosignature, a token, an original) is left out,
 and the verifier then says so.
 """
 
@@ -263,11 +264,6 @@ def _originals(shelf: Shelf, captures: set[str], held: Sequence[Held]) -> Iterat
                 shelf.objects, str(lies["name"]), cast("str | None", lies.get("version"))
             ),
         )
-
-
-def _version(lies: JSONObject) -> str | None:
-    version = lies.get("version")
-    return version if isinstance(version, str) else None
 
 
 def _reader(objects: ObjectStore, name: str, version: str | None) -> Callable[[], Iterator[bytes]]:
