@@ -167,6 +167,7 @@ class Package:
             or name != info.orig_filename.encode("ascii", "replace")
             or fields[3] != info.compress_type
             or fields[2] != info.flag_bits
+            or fields[6] != info.CRC
         ):
             raise PackageInvalid("A member's two headers disagree.")
         offset = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]

@@ -136,18 +136,20 @@ class World:
         number: int | None = None,
         about: str | None = None,
         previous: str | None = None,
+        measured: Measured | None = None,
     ) -> SignedStatement:
         """Log a capture and the server's receipt for it."""
-        measured: JSONObject = {
-            "sha256": sha256_hex(content),
-            "size_bytes": len(content),
+        found = measured or Measured(sha256=sha256_hex(content), size_bytes=len(content))
+        announced: JSONObject = {
+            "sha256": found.sha256,
+            "size_bytes": found.size_bytes,
             "media_type": "image/jpeg",
         }
         capture = self.say(
             self.device,
             "capture",
             {
-                "content": measured,
+                "content": announced,
                 "mode": "attended",
                 "captured_at": "2026-11-23T01:04:05.678Z",
                 **({"number": number} if number else {}),
@@ -159,11 +161,11 @@ class World:
             self.server,
             "stored",
             {
-                "content": measured,
+                "content": announced,
                 "object": {
                     "store": "local",
-                    "name": str(measured["sha256"]),
-                    "size_bytes": len(content),
+                    "name": found.sha256,
+                    "size_bytes": found.size_bytes,
                 },
                 "assurance": "directory-mode-bits",
                 "received_at": "2026-11-23T01:04:09.120Z",
@@ -220,6 +222,10 @@ class World:
         )
         return parse_known_keys(write_known_keys(replace(content, **changes), [self.root]))  # type: ignore[arg-type]
 
+    def known_raw(self, authority: Authority) -> bytes:
+        """The trust file's bytes, with an authority's root pinned."""
+        return write_known_keys(self.known(tsa_roots=(pinned(authority),)), [self.root])
+
     def packed(self, checkpoint: bytes) -> list[PackedStatement]:
         """Every logged statement with its proof into one checkpoint."""
         size = len(self.logged)
@@ -275,9 +281,14 @@ def written(contents: Contents) -> io.BytesIO:
     return out
 
 
-def stamped(world: World, capture: SignedStatement, authority: Authority) -> Contents:
+def stamped(
+    world: World,
+    capture: SignedStatement,
+    authority: Authority,
+    captures: list[SignedStatement] | None = None,
+) -> Contents:
     """A package whose checkpoint and whose capture's signature carry time-stamps."""
-    contents = world.contents([capture])
+    contents = world.contents(captures or [capture])
     note = parse_tlog_proof(contents.statements[0].proof).checkpoint
     covered = [timestamped_message(note, ORIGIN), capture.signature]
     return replace(

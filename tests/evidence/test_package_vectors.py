@@ -1,0 +1,44 @@
+"""Our verifier answers every package vector as expected.json says, and every check has one."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from evidence.known_keys import parse_known_keys
+from evidence.report import CHECKS, Outcome
+from evidence.schema import parse_time
+from evidence.verify import verify_package
+from tests.tools import ROOT
+
+FOLDER = ROOT / "tests" / "vectors" / "packages"
+EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text())
+WITHOUT_NEGATIVE = {"custody.trail"}  # it lists; what it lists is judged by the other checks
+
+
+@pytest.mark.parametrize("name", EXPECTED["vectors"])
+def test_a_vector_is_answered_as_expected(name: str) -> None:
+    """Exactly the named checks fail or cannot be confirmed."""
+    expected = EXPECTED["vectors"][name]
+    known = parse_known_keys((FOLDER / expected["known_keys"]).read_bytes())
+    package = io.BytesIO((FOLDER / f"{name}.zip").read_bytes())
+    report = verify_package(package, known, parse_time(EXPECTED["at"]))
+    found = {
+        outcome: sorted({check.name for check in report.checks if check.outcome is outcome})
+        for outcome in (Outcome.CHANGED, Outcome.UNCONFIRMED)
+    }
+    assert found == {
+        Outcome.CHANGED: expected["content_changed"],
+        Outcome.UNCONFIRMED: expected["cannot_confirm"],
+    }
+
+
+def test_every_check_has_a_negative_vector() -> None:
+    """A check that no vector can fail would prove nothing."""
+    failing = {
+        name
+        for vector in EXPECTED["vectors"].values()
+        for name in (*vector["content_changed"], *vector["cannot_confirm"])
+    }
+    assert set(CHECKS) - WITHOUT_NEGATIVE == failing
