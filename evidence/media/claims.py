@@ -15,8 +15,6 @@ from datetime import UTC, datetime, timedelta
 from math import asin, cos, radians, sin, sqrt
 from typing import cast
 
-from evidence.media.facts import MediaFacts
-from evidence.media.findings import State
 from evidence.media.sniff import same_type
 
 # Exif writes whole seconds and the claim milliseconds: up to a second apart they agree.
@@ -57,12 +55,13 @@ class Discrepancy:
         return members
 
 
-def compare(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
+def compare(claim: Mapping[str, object], facts: Mapping[str, object]) -> list[Discrepancy]:
     """List where a capture's claim and its content differ.
 
     Args:
         claim: the body of a `capture` statement that its schema accepted.
-        facts: what was read from the content.
+        facts: what was read from the content, as `MediaFacts.to_json` writes it; so that a
+            reviewer can compare again years later, without the decoders.
 
     Returns:
         Differences beyond what the claim itself concedes (its accuracy) and what the file can
@@ -89,15 +88,15 @@ def distance_mm(one: tuple[int, int], other: tuple[int, int]) -> int:
     return round(2 * EARTH_RADIUS_MM * asin(min(1.0, sqrt(across + along))))
 
 
-def _media_type(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
+def _media_type(claim: Mapping[str, object], facts: Mapping[str, object]) -> list[Discrepancy]:
     content = cast("Mapping[str, object]", claim.get("content", {}))
-    claimed, read = str(content.get("media_type", "")), facts.sniffed_media_type
-    if not facts.size_bytes or same_type(claimed, read):
+    claimed, read = str(content.get("media_type", "")), str(facts.get("sniffed_media_type", ""))
+    if not facts.get("size_bytes") or same_type(claimed, read):
         return []
     return [Discrepancy(code="media_type_differs", claimed=claimed, read=read)]
 
 
-def _time(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
+def _time(claim: Mapping[str, object], facts: Mapping[str, object]) -> list[Discrepancy]:
     """Compare instants where the file names one, else wall clocks where the claim allows it."""
     claimed_text = str(claim.get("captured_at", ""))
     claimed = datetime.strptime(claimed_text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
@@ -111,12 +110,10 @@ def _time(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
         differences += _seconds("local_time_differs", wall, local, wall.isoformat("T", "seconds"))
     elif local is None:
         differences.append(Discrepancy(code="time_only_claimed", claimed=claimed_text))
-    if facts.exif.gps_time_utc is not None:
-        satellite = _parsed(facts.exif.gps_time_utc)
-        if satellite is not None:
-            differences += _seconds(
-                "gps_time_differs", claimed, satellite.replace(tzinfo=UTC), claimed_text
-            )
+    satellite = _parsed(_text(facts, "exif", "gps_time_utc"))
+    if satellite is not None:
+        satellite = satellite.replace(tzinfo=UTC)
+        differences += _seconds("gps_time_differs", claimed, satellite, claimed_text)
     if None not in {offset_min, read_offset} and offset_min != read_offset:
         apart = cast("int", read_offset) - cast("int", offset_min)
         differences.append(
@@ -131,17 +128,18 @@ def _time(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
     return differences
 
 
-def _read_time(facts: MediaFacts) -> tuple[datetime | None, datetime | None, int | None]:
+def _read_time(facts: Mapping[str, object]) -> tuple[datetime | None, datetime | None, int | None]:
     """Return the file's instant, its wall clock, and its offset in minutes.
 
     `mvhd` counts as no instant: the standard says UTC, and many cameras write local time.
     """
-    local = _parsed(facts.exif.date_time_original or "")
-    offset = facts.exif.utc_offset_min
-    if local is None and (match := _DATED_TIME.fullmatch(facts.video.creation_date or "")):
-        local = _parsed(match[0])
-        minutes = int(match[8]) * 60 + int(match[9])
-        offset = -minutes if match[7] == "-" else minutes
+    local = _parsed(_text(facts, "exif", "date_time_original"))
+    offset = _number(facts, "exif", "utc_offset_min")
+    dated = _DATED_TIME.fullmatch(_text(facts, "video", "creation_date"))
+    if local is None and dated:
+        local = _parsed(dated[0])
+        minutes = int(dated[8]) * 60 + int(dated[9])
+        offset = -minutes if dated[7] == "-" else minutes
     if local is None or offset is None:
         return None, local, offset
     return (local - timedelta(minutes=offset)).replace(tzinfo=UTC), local, offset
@@ -175,11 +173,12 @@ def _seconds(code: str, claimed: datetime, read: datetime, claimed_text: str) ->
     ]
 
 
-def _place(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
+def _place(claim: Mapping[str, object], facts: Mapping[str, object]) -> list[Discrepancy]:
     """Compare positions beyond the accuracy that the claim itself gives."""
     place = cast("Mapping[str, int] | None", claim.get("place"))
-    there = facts.location.state is State.READ
-    read = (facts.location.lat_e7 or 0, facts.location.lon_e7 or 0)
+    lat, lon = _number(facts, "location", "lat_e7"), _number(facts, "location", "lon_e7")
+    there = lat is not None and lon is not None
+    read = (lat or 0, lon or 0)
     read_text = f"{read[0]},{read[1]}" if there else ""
     if place is None:
         return [Discrepancy(code="place_only_in_file", read=read_text)] if there else []
@@ -199,7 +198,7 @@ def _place(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
                 unit="mm",
             )
         )
-    height, altitude = place.get("height_mm"), facts.location.altitude_mm
+    height, altitude = place.get("height_mm"), _number(facts, "location", "altitude_mm")
     if (
         height is not None
         and altitude is not None
@@ -217,13 +216,13 @@ def _place(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
     return differences
 
 
-def _device(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]:
+def _device(claim: Mapping[str, object], facts: Mapping[str, object]) -> list[Discrepancy]:
     """Compare make and model where both sides name them; case and blanks aside."""
     differences: list[Discrepancy] = []
-    sources = (facts.exif, facts.xmp, facts.video)
     for name in ("make", "model"):
         claimed = str(claim.get(name, ""))
-        read = next((text for facet in sources if (text := getattr(facet, name))), "")
+        texts = (_text(facts, facet, name) for facet in ("exif", "xmp", "video"))
+        read = next(filter(None, texts), "")
         if claimed and read and _folded(claimed) != _folded(read):
             differences.append(Discrepancy(code=f"{name}_differs", claimed=claimed, read=read))
     return differences
@@ -231,3 +230,17 @@ def _device(claim: Mapping[str, object], facts: MediaFacts) -> list[Discrepancy]
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+def _member(facts: Mapping[str, object], facet: str, name: str) -> object:
+    return cast("Mapping[str, object]", facts.get(facet, {})).get(name)
+
+
+def _text(facts: Mapping[str, object], facet: str, name: str) -> str:
+    value = _member(facts, facet, name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(facts: Mapping[str, object], facet: str, name: str) -> int | None:
+    value = _member(facts, facet, name)
+    return value if isinstance(value, int) else None

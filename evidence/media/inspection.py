@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
-from evidence.errors import EvidenceError, MediaInvalid
+from evidence.errors import EvidenceError
 from evidence.media import image
 from evidence.media.containers import heif, jpeg, movie, photoshop, png, tiff, webp
 from evidence.media.containers.found import Found
@@ -104,25 +104,30 @@ def inspect_steps(
     yield facts
 
 
-def preview(stream: BinaryIO) -> bytes:
-    """Return a JPEG of at most 1,600 pixels that carries nothing of the file but its pixels.
+def preview(stream: BinaryIO) -> bytes | Finding:
+    """Make a JPEG of at most 1,600 pixels that carries nothing of the file but its pixels.
 
     Args:
         stream: the file, seekable and readable.
 
-    Raises:
-        MediaInvalid: there is no decoder for it, it is too large, or it cannot be decoded.
+    Returns:
+        The JPEG, or the finding that says why there is none.
     """
     window = Window.over(stream, stream.seek(0, 2))
     media_type = sniff(window.peek(0, HEAD_BYTES))
-    found = _walk(window, media_type) or Found()
-    refused = image.refusal(media_type, window.size, found.width_px, found.height_px)
-    if refused is not None:
-        code = refused.findings[0].code if refused.findings else "format_unsupported"
-        raise MediaInvalid(Finding(code=code).detail)
-    orientation = first_exif(found).orientation
-    size = (found.width_px or 0, found.height_px or 0)
-    return image.make_preview(window.peek(0, window.size), *size, orientation)
+    try:
+        found = _walk(window, media_type)
+        if found is None:
+            return Finding(code="format_unsupported", facet="image")
+        refused = image.refusal(media_type, window.size, found.width_px, found.height_px)
+        if refused is not None:
+            unsupported = Finding(code="format_unsupported", facet="image")
+            return refused.findings[0] if refused.findings else unsupported
+        orientation = first_exif(found).orientation
+        size = (found.width_px or 0, found.height_px or 0)
+        return image.make_preview(window.peek(0, window.size), *size, orientation)
+    except EvidenceError:
+        return Finding(code="image_undecodable", facet="image")
 
 
 def _own_findings(

@@ -10,9 +10,9 @@ to read extended packets, which are only noted.
 Source: ISO 16684-1 (XMP) §7; Adobe XMP part 2; DJI's namespace as its aircraft write it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element
+from typing import Protocol
 
 from defusedxml.ElementTree import fromstring
 
@@ -31,6 +31,20 @@ _EXIF = "http://ns.adobe.com/exif/1.0/"
 _TERMS = "http://purl.org/dc/terms/"
 _NAMESPACES = (_DJI, _TIFF, _EXIF, _TERMS)
 _RDF_VALUE = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}value"
+
+
+class _Node(Protocol):
+    """What is used of an XML element."""
+
+    tag: str
+    text: str | None
+
+    @property
+    def attrib(self) -> Mapping[str, str]: ...
+
+    def iter(self) -> Iterator["_Node"]: ...
+
+    def find(self, path: str) -> "_Node | None": ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +115,7 @@ def read_properties(packet: bytes) -> dict[str, str]:
     """
     start = packet.find(b"<")
     text = packet[max(start, 0) :].rstrip(b"\x00 \r\n\t") if packet[:2] not in _UTF16 else packet
-    root: Element = guarded("defusedxml", lambda: fromstring(text, forbid_dtd=True))
+    root: _Node = guarded("defusedxml", lambda: fromstring(text, forbid_dtd=True))
     properties: dict[str, str] = {}
     for count, node in enumerate(root.iter()):
         if count >= MAX_NODES:
@@ -115,7 +129,7 @@ def read_properties(packet: bytes) -> dict[str, str]:
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
-def _value(node: Element) -> str:
+def _value(node: _Node) -> str:
     """Return a node's own text, or that of an `rdf:value` inside."""
     inner = node.find(_RDF_VALUE)
     return ((inner.text if inner is not None else node.text) or "").strip()
