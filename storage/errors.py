@@ -10,7 +10,7 @@ Each class has a stable `code` that appears in problems, findings and logs.
     ├── AlreadyExists                 already_exists        other bytes hold that name
     ├── TooLong                       too_long              more bytes came than were announced
     ├── IntegrityAlarm                integrity_alarm       what is held is not what its name says
-    │   └── LogRolledBack             log_rolled_back       our state is behind or beside what was signed
+    │   └── LogRolledBack             log_rolled_back       older than what was signed, or other
     ├── Retained                      retained              a lock or a hold forbids it
     ├── HeadConflict                  head_conflict         another writer moved the log's head
     └── Unavailable                   unavailable           the store does not answer as it should

@@ -15,19 +15,19 @@ from typing import BinaryIO, Protocol
 class AssuranceLevel(enum.Enum):
     """Who is kept from altering a stored object, weakest first; shown on every custody report.
 
-    Example: `"directory_mode_bits"` in a `stored` statement.
+    Example: `"directory-mode-bits"` in a `stored` statement.
     """
 
-    DIRECTORY_MODE_BITS = "directory_mode_bits"
+    DIRECTORY_MODE_BITS = "directory-mode-bits"
     """Read-only files: stops accidents. The service's own account can still remove them."""
 
-    DIRECTORY_IMMUTABLE = "directory_immutable"
+    DIRECTORY_IMMUTABLE = "directory-append-only-immutable"
     """Append-only folders, immutable files: stops everyone but root, who can lift the flags."""
 
-    S3_OBJECT_LOCK_GOVERNANCE = "s3_object_lock_governance"
+    S3_OBJECT_LOCK_GOVERNANCE = "s3-object-lock-governance"
     """Object Lock that holders of a special permission may bypass."""
 
-    S3_OBJECT_LOCK_COMPLIANCE = "s3_object_lock_compliance"
+    S3_OBJECT_LOCK_COMPLIANCE = "s3-object-lock-compliance"
     """Object Lock that no S3 account lifts before its date; the store's operator still could."""
 
     @property

@@ -1,0 +1,126 @@
+"""One upload while it is written: hashed in the same pass, bounded by what was announced.
+
+It decides nothing about the bytes: whether digest and length are the announced ones is the
+caller's comparison. It keeps no bytes that did not finish, and takes none after the first that
+was too many.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from storage.durable import PIECE_BYTES, NewFile, disk_errors, write_fully
+from storage.errors import TooLong
+from storage.objects import StagedFile
+
+
+class StagedWriter:
+    """One upload being written; its calls block and belong in a thread, one at a time.
+
+    Leaving the `with` block without `finish` discards it.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        announced_bytes: int,
+        new: NewFile,
+        keep: Callable[[NewFile, str], Path],
+        settle: Callable[[int], None],
+        owed_bytes: int,
+    ) -> None:
+        """Made by `Staging.begin` only.
+
+        Args:
+            key: where it will wait.
+            announced_bytes: what may come.
+            new: takes the bytes.
+            keep: gives the file its name, durably, and tells where it lies.
+            settle: hears how much of the promised room is no longer owed.
+            owed_bytes: room promised and not yet allocated.
+        """
+        self._key = key
+        self._announced_bytes = announced_bytes
+        self._new = new
+        self._keep = keep
+        self._settle = settle
+        self._owed_bytes = owed_bytes
+        self._digest = hashlib.sha256()
+        self._open = True
+        self.size_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Hash and keep the next bytes; they are not durable before `finish`.
+
+        Best called with about 1 MiB: hashing and writing then leave the interpreter to others
+        almost all the time, and nothing is copied here.
+
+        Raises:
+            TooLong: more came than announced. What this call brought is kept, further calls
+                keep nothing, and `finish` hands over what came, for quarantine.
+            DiskReserveReached, Unavailable: the disk did not take it; the upload is discarded.
+        """
+        self._require_open()
+        if self.size_bytes > self._announced_bytes:
+            raise TooLong("more bytes came than were announced")
+        view = memoryview(data).cast("B")
+        try:
+            with disk_errors("writing an upload"):
+                for start in range(0, len(view), PIECE_BYTES):
+                    piece = view[start : start + PIECE_BYTES]
+                    self._digest.update(piece)
+                    write_fully(self._new.fd, piece)
+        except BaseException:  # what was hashed and what was written may differ now
+            self.discard()
+            raise
+        self.size_bytes += len(view)
+        self._pay(min(self._owed_bytes, len(view)))
+        if self.size_bytes > self._announced_bytes:
+            raise TooLong("more bytes came than were announced")
+
+    def finish(self) -> StagedFile:
+        """Make what came durable under a name; on return it would survive power loss.
+
+        Fewer bytes than announced, or another digest, is no error here: the caller compares
+        and decides between object and quarantine. The same upload finished twice gives the
+        same staged file.
+
+        Raises:
+            IntegrityAlarm: damaged bytes lie under this very key and digest; they stay.
+            SyncFailed: final; nothing was promised and the bytes are dropped.
+            DiskReserveReached, Unavailable: nothing was promised.
+        """
+        self._require_open()
+        sha256 = self._digest.hexdigest()
+        try:
+            with disk_errors("finishing an upload"):
+                if self.size_bytes < self._announced_bytes:
+                    os.truncate(self._new.fd, self.size_bytes)
+                path = self._keep(self._new, f"{self._key}.{sha256}")
+        finally:
+            self.discard()
+        return StagedFile(key=self._key, path=path, sha256=sha256, size_bytes=self.size_bytes)
+
+    def discard(self) -> None:
+        """Let go of the upload: nothing of it stays unless it was finished. Repeatable."""
+        if self._open:
+            self._open = False
+            self._pay(self._owed_bytes)
+            self._new.close()
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise ValueError("this upload was finished or discarded")
+
+    def _pay(self, settled_bytes: int) -> None:
+        self._owed_bytes -= settled_bytes
+        self._settle(settled_bytes)
