@@ -122,7 +122,8 @@ def statements_page() -> str:
     """Every kind of statement."""
     intro = (
         "# Statements\n\nEvery kind of statement, from `evidence/kinds/`. The envelope around "
-        "`body` is described in [the evidence format](../evidence-format.md). A member that is not named here is refused.\n\n"
+        "`body` is described in [the evidence format](../evidence-format.md). A member that is "
+        "not named here is refused.\n\n"
     )
     return intro + "\n".join(kind_section(kind) for kind in ALL)
 
