@@ -1,0 +1,241 @@
+"""A package is read as an attacker's: every trick is refused within limits, by name."""
+
+import io
+import struct
+import time
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evidence.digest import Measured, check_sha256_hex
+from evidence.errors import DigestMismatch, EvidenceError, FieldInvalid, PackageInvalid, TooLarge
+from evidence.package import (
+    MAX_SMALL_BYTES,
+    Package,
+    check_listed,
+    parse_manifest,
+)
+from evidence.verify import verify_package
+from tests.evidence.package_maker import AT, World, world_with_photo, written
+
+TOP = "fengni-package"
+
+
+def zipped(
+    *members: tuple[str, bytes], method: int = zipfile.ZIP_STORED, change: bytes = b""
+) -> bytes:
+    """A ZIP of these members."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name), data, compress_type=method)
+    return out.getvalue() + change
+
+
+def opened(data: bytes) -> Package:
+    """The package behind these bytes."""
+    return Package(io.BytesIO(data))
+
+
+def patched(data: bytes, signature: bytes, offset: int, value: bytes) -> bytes:
+    """Overwrite bytes at an offset from the last place where a signature stands."""
+    changed = bytearray(data)
+    place = data.rindex(signature) + offset
+    changed[place : place + len(value)] = value
+    return bytes(changed)
+
+
+GOOD = zipped((f"{TOP}/a.txt", b"hello"), (f"{TOP}/data/b.txt", b"world"))
+END = b"PK\x05\x06"
+CENTRAL = b"PK\x01\x02"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{TOP}/../x",
+        f"{TOP}//x",
+        "/etc/passwd",
+        f"{TOP}/a\\b",
+        f"{TOP}/.hidden",
+        f"{TOP}/a/b/c/d/e/f/g",
+        f"{TOP}/" + "x" * 200,
+        "x",
+        f"{TOP}/é",
+        f"{TOP}/dir/",
+    ],
+)
+def test_names_that_are_not_plain_are_refused(name: str) -> None:
+    """No name can leave the folder, hide, or be read in two ways."""
+    with pytest.raises(PackageInvalid):
+        opened(zipped((name, b"x")))
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (zipped((f"{TOP}/a", b"x"), (f"{TOP}/A", b"y")), PackageInvalid),
+        (zipped((f"{TOP}/a", b"x"), ("other/a", b"y")), PackageInvalid),
+        (zipped((f"{TOP}/a", bytes(10**6)), method=zipfile.ZIP_DEFLATED), TooLarge),
+        (zipped((f"{TOP}/a", b"x" * 99), method=zipfile.ZIP_BZIP2), PackageInvalid),
+        (patched(GOOD, END, 12, b"\x00\x00\x00\x7f"), TooLarge),
+        (patched(GOOD, END, 8, b"\xff\xff\xff\xff"), PackageInvalid),
+        (patched(GOOD, CENTRAL, 8, b"\x01\x00"), PackageInvalid),
+        (patched(GOOD, CENTRAL, 16, b"\x00\x00\x00\x00"), PackageInvalid),
+        (patched(GOOD, CENTRAL, 20, b"\x04\x00\x00\x00"), PackageInvalid),
+        (patched(GOOD, CENTRAL, 42, b"\xff\xff\x00\x00"), PackageInvalid),
+        (patched(GOOD, CENTRAL, 20, b"\xff\xff\x00\x00\xff\xff\x00\x00"), PackageInvalid),
+        (GOOD[:-10], PackageInvalid),
+        (patched(GOOD, CENTRAL, 0, b"XXXX"), PackageInvalid),
+    ],
+)
+def test_a_hostile_directory_is_refused(data: bytes, error: type[EvidenceError]) -> None:
+    """Bombs, overlaps, second folders, encrypted or doubly described members."""
+    with pytest.raises(error):
+        opened(data)
+
+
+def test_a_directory_of_millions_is_refused_before_it_is_read() -> None:
+    """A ZIP64 end record that claims ten million members costs no memory."""
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 10**7, 10**7, 10**9, 0)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 1)
+    end = struct.pack("<4s4H2LH", END, 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    with pytest.raises(TooLarge):
+        opened(end64 + locator + end)
+    for broken in (locator + end, b"x" * 60 + locator + end, end):
+        with pytest.raises(PackageInvalid):
+            opened(broken)
+
+
+def test_overlapping_members_are_refused() -> None:
+    """Two members over the same bytes would be a bomb without compression."""
+    body = bytes(5000)
+    data = zipped((f"{TOP}/a", body))
+    place = data.index(CENTRAL)
+    entry = data[place : data.index(END)]
+    second = entry.replace(f"{TOP}/a".encode(), f"{TOP}/a".encode())
+    end = bytearray(data[data.index(END) :])
+    end[8:12] = struct.pack("<2H", 2, 2)
+    end[12:16] = struct.pack("<L", 2 * len(entry))
+    with pytest.raises(PackageInvalid):
+        opened(data[:place] + entry + second + bytes(end))
+
+
+def test_members_are_read_within_their_limits() -> None:
+    """Small members are read whole, originals piece by piece, nothing else at all."""
+    package = opened(
+        zipped((f"{TOP}/small", b"x" * 10), (f"{TOP}/large", bytes(MAX_SMALL_BYTES + 1)))
+    )
+    assert package.read("small") == b"x" * 10
+    assert package.size_bytes("large") == MAX_SMALL_BYTES + 1
+    assert sum(len(piece) for piece in package.pieces("large")) == MAX_SMALL_BYTES + 1
+    with pytest.raises(TooLarge):
+        package.read("large")
+    with pytest.raises(PackageInvalid):
+        package.read("absent")
+    deflated = opened(zipped((f"{TOP}/a", b"abc" * 50), method=zipfile.ZIP_DEFLATED))
+    assert deflated.read("a") == b"abc" * 50
+    with pytest.raises(PackageInvalid):
+        list(deflated.pieces("a"))
+
+
+def test_damaged_compression_is_refused() -> None:
+    """Garbage in place of a deflated member's bytes."""
+    data = zipped((f"{TOP}/a", b"abcdefgh" * 50), method=zipfile.ZIP_DEFLATED)
+    begin = data.index(b"a", 30) + 1
+    broken = bytearray(data)
+    broken[begin : begin + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(PackageInvalid):
+        opened(bytes(broken)).read("a")
+
+
+def test_a_stream_that_ends_early_is_noticed() -> None:
+    """A file cut while it is read does not look like a shorter original."""
+
+    class Cut(io.BytesIO):
+        def readinto(self, _buffer: object) -> int:
+            return 0
+
+    package = Package(Cut(GOOD))
+    with pytest.raises(PackageInvalid):
+        list(package.pieces("a.txt"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x\n", b"0" * 64 + b"  a", b"0" * 64 + b"  a\n" + b"0" * 64 + b"  a\n", b"\xff\n"],
+)
+def test_a_malformed_manifest_is_refused(data: bytes) -> None:
+    """A manifest names each file once, in one form; an empty one has no line at all."""
+    if data == b"":
+        assert parse_manifest(data) == {}
+        return
+    with pytest.raises(PackageInvalid):
+        parse_manifest(data)
+
+
+def test_every_member_must_be_listed() -> None:
+    """Neither a file without a line nor a line without a file."""
+    package = opened(GOOD)
+    digest = "0" * 64
+    check_listed(package, {"data/b.txt": digest}, {"a.txt": digest})
+    for manifest, tags in (({}, {"a.txt": digest}), ({"data/b.txt": digest}, {})):
+        with pytest.raises(DigestMismatch):
+            check_listed(package, manifest, tags)
+
+
+def test_ten_million_proof_lines_are_refused_quickly() -> None:
+    """A proof file that would take for ever is refused by its size, within the time."""
+    world, capture = world_with_photo()
+    data = written(world.contents([capture]))
+    name = f"{TOP}/data/proofs/{capture.id}.tlog-proof"
+    out = io.BytesIO()
+    with zipfile.ZipFile(data) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            body = old.read(info)
+            if info.filename == name:
+                body = b"c2sp.org/tlog-proof@v1\nindex 0\n" + b"A" * 43 + b"=\n"
+                body += (b"A" * 43 + b"=\n") * 60_000
+            new.writestr(zipfile.ZipInfo(info.filename), body)
+    begun = time.monotonic()
+    report = verify_package(out, world.known(), AT)
+    assert time.monotonic() - begun < 10
+    assert report.outcome.value == "content_changed"
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_never_make_verification_raise(data: bytes) -> None:
+    """Whatever a package holds, the answer is a report."""
+    report = verify_package(io.BytesIO(data), KNOWN, AT)
+    assert report.outcome.value == "content_changed"
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_a_changed_byte_leaves_only_our_errors(place: int, mask: int) -> None:
+    """A damaged ZIP is refused or read; no library's exception gets out."""
+    changed = bytearray(GOOD)
+    changed[place] ^= mask
+    try:
+        package = opened(bytes(changed))
+        for name in package.names():
+            package.read(name)
+    except EvidenceError:
+        return
+
+
+def test_digests_and_sizes_are_compared_by_name() -> None:
+    """A digest has one spelling, and a measured stream must match in size and digest."""
+    digest = "0" * 64
+    assert check_sha256_hex(digest) == digest
+    with pytest.raises(FieldInvalid):
+        check_sha256_hex("0" * 63 + "G")
+    measured = Measured(sha256=digest, size_bytes=1)
+    measured.require(sha256=digest, size_bytes=1)
+    for wrong in ({"sha256": digest, "size_bytes": 2}, {"sha256": "1" * 64, "size_bytes": 1}):
+        with pytest.raises(DigestMismatch):
+            measured.require(**wrong)  # type: ignore[arg-type]
+
+
+KNOWN = World().known()
