@@ -156,6 +156,8 @@ class Package:
 
     def _data_offset(self, info: zipfile.ZipInfo, size_bytes: int) -> int:
         """Where the data begin; two readers must not see two different packages."""
+        if not 0 <= info.header_offset < size_bytes:  # negative where a prefix was claimed
+            raise PackageInvalid("A member's header lies outside the package.")
         self._stream.seek(info.header_offset)
         head = self._stream.read(_LOCAL_HEADER.size)
         if len(head) != _LOCAL_HEADER.size:
