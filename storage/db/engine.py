@@ -9,21 +9,28 @@ part for many machines), and a database whose schema is not the newest.
 """
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, or_, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from storage.db.migrations import current_revision, newest_revision, upgrade
-from storage.errors import Unavailable
+from storage.errors import IntegrityAlarm, Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
 READERS_KEPT = 8
 _WRITES = "fengni_writes"
+_STORAGE_CLASS: dict[type, str] = {
+    str: "text",
+    bytes: "blob",
+    int: "integer",
+    datetime: "integer",
+}
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -66,6 +73,7 @@ class Database:
 
         Raises:
             Unavailable: the database cannot be opened or read, or is locked for too long.
+            IntegrityAlarm: its file is damaged.
         """
         with _database_errors(), self._engine.connect() as connection:
             yield connection
@@ -128,6 +136,31 @@ def migrate(url: str) -> None:
         engine.dispose()
 
 
+def integrity_faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """What is wrong with the file itself: pages, indexes, or values of another type.
+
+    SQLite keeps any type in any column, and one flipped bit of a row's header makes bytes text.
+
+    Args:
+        connection: to the database.
+        tables: whose values are looked at.
+
+    Returns:
+        One sentence for each fault, at most ten of SQLite's own; empty means sound.
+    """
+    found = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
+    faults = [] if found == ["ok"] else [str(fault) for fault in found]
+    for table in tables:
+        wrong = [
+            func.typeof(column).not_in([_STORAGE_CLASS[column.type.python_type], "null"])
+            for column in table.c
+        ]
+        count = connection.execute(select(func.count()).where(or_(*wrong))).scalar_one()
+        if count:
+            faults.append(f"{table.name} has values of another type in {count} rows")
+    return faults
+
+
 @contextmanager
 def _database_errors() -> Generator[None, None, None]:
     """Give the faults of file, disk and locking a name of ours; others are mistakes and stay."""
@@ -135,13 +168,17 @@ def _database_errors() -> Generator[None, None, None]:
         yield
     except OperationalError as error:
         raise Unavailable("the database cannot be opened, read or written") from error
+    except DatabaseError as error:
+        if type(error) is DatabaseError:  # SQLite's "malformed"; its subclasses are mistakes
+            raise IntegrityAlarm("the database's file is damaged") from error
+        raise
 
 
 def _sqlite_path(url: str) -> Path:
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    if parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}:
         raise ValueError("the database URL must be sqlite:/// and a path")
-    return Path(parsed.database)
+    return Path(str(parsed.database))
 
 
 def _engine(url: str) -> Engine:

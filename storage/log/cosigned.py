@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from evidence.errors import EvidenceError
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.cosignature import verify_cosignature
 from evidence.tlog.note import NoteSignature, VerifierKey, signature_line
 from evidence.tlog.policy import Policy, Witnessing
 from storage import records
-from storage.errors import NotFound
+from storage.errors import IntegrityAlarm, NotFound
 from storage.log.submission import LogStores
 from storage.records import StoredCosignature
 
@@ -116,7 +117,7 @@ class Cosignatures:
             None where too few have cosigned so far.
 
         Raises:
-            SignatureInvalid: a kept line no longer verifies: the database was damaged.
+            IntegrityAlarm: a kept line no longer verifies: the database was damaged.
         """
         name = policy.encode()
         with self._stores.db.read() as connection:
@@ -127,7 +128,10 @@ class Cosignatures:
             if self._too_few.get((name, size)) == lines:
                 continue  # judged before, and nobody has cosigned since
             note = self.note(size)
-            witnessing = policy.judge(open_checkpoint(note, self._log_keys))
+            try:
+                witnessing = policy.judge(open_checkpoint(note, self._log_keys))
+            except EvidenceError as error:
+                raise IntegrityAlarm("a kept cosignature no longer verifies") from error
             if witnessing.satisfied:
                 return CosignedCheckpoint(size=size, note=note, witnessing=witnessing)
             self._remember(name, size, lines)

@@ -207,5 +207,5 @@ def _text_of(row: LoggedRow) -> LoggedText:
 def _entry_of(row: LoggedRow) -> bytes:
     leaf = row.leaf()
     if leaf is None:
-        raise IntegrityAlarm("a committed public key is missing from the database")
+        raise IntegrityAlarm("a committed record lacks its key or its id")
     return leaf

@@ -3,6 +3,7 @@
 Does: reads in pieces, so that memory does not grow with the log. Refuses: to write.
 """
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from evidence.leaf import leaf_of
 from storage.db.tables import checkpoints, public_keys, records, texts
 from storage.records import StoredCheckpoint
 
+_ID = re.compile("[0-9a-f]{64}")
 PIECE_ROWS = 4096
 """Rows fetched at once when the whole log is walked."""
 
@@ -36,6 +38,7 @@ class LoggedRow:
         statement: canonical bytes, or None where the text is missing.
         text_organ: organ of the text's row.
         public_key: DER SubjectPublicKeyInfo, or None where it is missing.
+        key_organ: organ of the key's row.
     """
 
     index: int
@@ -52,10 +55,11 @@ class LoggedRow:
     statement: bytes | None
     text_organ: str | None
     public_key: bytes | None
+    key_organ: str | None
 
     def leaf(self) -> bytes | None:
-        """The log entry, made anew from its parts; None where the key is missing."""
-        if self.public_key is None:
+        """The log entry, made anew from its parts; None where key or id are not there to do it."""
+        if self.public_key is None or not _ID.fullmatch(self.statement_id):
             return None
         return leaf_of(self.statement_id, self.signature, self.public_key)
 
@@ -78,6 +82,7 @@ _ROWS = (
         texts.c.statement,
         texts.c.organ.label("text_organ"),
         public_keys.c.spki.label("public_key"),
+        public_keys.c.organ.label("key_organ"),
     )
     .select_from(records.outerjoin(texts, _text).outerjoin(public_keys, _key))
     .order_by(records.c.idx)
@@ -101,10 +106,10 @@ def leaf_hashes(
             yield row.idx, row.leaf_hash
 
 
-def count_rows(connection: Connection, log: str) -> tuple[int, int]:
-    """How many records the log has here, and how many texts."""
-    of_records = select(func.count()).select_from(records).where(records.c.log == log)
-    of_texts = select(func.count()).select_from(texts).where(texts.c.log == log)
+def count_rows(connection: Connection, log: str, *, beyond: int) -> tuple[int, int]:
+    """How many records and how many texts have an index of `beyond` or more."""
+    of_records = select(func.count()).where(records.c.log == log, records.c.idx >= beyond)
+    of_texts = select(func.count()).where(texts.c.log == log, texts.c.idx >= beyond)
     return (
         connection.execute(of_records).scalar_one(),
         connection.execute(of_texts).scalar_one(),
@@ -123,6 +128,13 @@ def checkpoints_between(
         .order_by(checkpoints.c.size)
     )
     return [StoredCheckpoint(**row) for row in rows.mappings()]
+
+
+def checkpoint_size_above(connection: Connection, log: str, size: int) -> int | None:
+    """Size of the smallest checkpoint larger than `size`, or None where there is none."""
+    sizes = select(func.min(checkpoints.c.size))
+    larger = sizes.where(checkpoints.c.log == log, checkpoints.c.size > size)
+    return connection.execute(larger).scalar_one()
 
 
 def _within(log: str, first: int, end: int) -> tuple[ColumnElement[bool], ...]:
