@@ -88,6 +88,7 @@ class Edge:
         status = 0
 
         async def send_with_headers(message: Message) -> None:
+            """Pass the answer on, noting its status and completing its headers."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -130,6 +131,7 @@ class Deadline(ASGIMiddleware):
         arrived = False
 
         async def watch() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+            """Pass the body on, noting its end."""
             nonlocal arrived
             message = await receive()
             arrived = arrived or (
@@ -169,12 +171,14 @@ def exception_handlers(metrics: Metrics) -> Handlers:
         request: AnyRequest,
         error: EvidenceError | StorageError | Refusal | Problem,
     ) -> Response[bytes]:
+        """An error that names its own problem."""
         found = occurrence_of(error)
         if found.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("store_problem", request=request_id_of(request), code=found.kind.code)
         return answer(request, found)
 
     def framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+        """What Litestar found before or instead of a route."""
         response = answer(request, _of_framework(error))
         for name, value in (error.headers or {}).items():
             if name.lower() == "allow":
@@ -253,7 +257,7 @@ def _of_validation(error: ValidationException) -> Occurrence:
         name = str(fault.get("key", ""))[:64]
         detail = "The value does not fit its schema."
         if fault.get("source") == "body":
-            places.append({"pointer": "/" + name.replace(".", "/"), "detail": detail})
+            places.append({"pointer": pointer_of(f"$.{name}"), "detail": detail})
         else:
             places.append({"parameter": name, "detail": detail})
     return Occurrence(

@@ -43,5 +43,5 @@ def set_up_logs(form: Literal["console", "json"]) -> None:
 
 def get_logger(part: str) -> Logger:
     """A logger that names its part of the program in every event."""
-    logger: Logger = structlog.get_logger().bind(part=part)
+    logger: Logger = structlog.get_logger(part=part)  # lazy: configured later
     return logger

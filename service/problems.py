@@ -85,6 +85,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     # captures and their content
     ("capture_unknown", 404, "No such capture", "没有此取证件"),
     ("content_unknown", 404, "No content has arrived for this capture", "该取证件的内容尚未送达"),
+    ("content_pending", 409, "The content is being put into the store", "内容正在入库"),
     ("export_unknown", 404, "No such export", "没有此导出"),
     ("log_unknown", 404, "No such log", "没有此日志"),
     ("content_too_large", 413, "More bytes than were announced", "内容超出所声明的大小"),

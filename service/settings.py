@@ -9,6 +9,7 @@ start with anything that is meant for development. No other module reads the env
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,10 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "FENGNI_"
+CLIENT_CONFIG = "FENGNI_CLIENT_CONFIG"
 DEPLOYMENT_FILE = "deployment.json"
+_NOT_THE_SERVER_S = frozenset({"client_config", "shared"})
+"""Variables of the command line and of the tests, which a server leaves alone."""
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -138,13 +142,71 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     development_keys: bool = False
 
 
-def read_environment() -> Settings:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything lies below a deployment's folder.
+
+    The head stores lie apart from the database, and so do the keys of the texts: no copy of one
+    folder carries two of them.
+    """
+
+    folder: Path
+
+    @property
+    def database_url(self) -> str:
+        """The default database, as a URL."""
+        return f"sqlite:///{self.folder.absolute() / 'db' / 'fengni.db'}"
+
+    @property
+    def objects(self) -> Path:
+        """The object store."""
+        return self.folder / "objects"
+
+    @property
+    def staging(self) -> Path:
+        """Uploads on their way; on the object store's file system."""
+        return self.folder / "staging"
+
+    def waiting(self, key: str, sha256: str) -> Path:
+        """Where `storage.staging` keeps a finished upload until it is an object."""
+        return self.staging / "waiting" / f"{key}.{sha256}"
+
+    @property
+    def text_keys(self) -> Path:
+        """The key file of the encrypted texts."""
+        return self.folder / "text-keys" / "texts.db"
+
+    @property
+    def exports(self) -> Path:
+        """Packages that wait to be fetched."""
+        return self.folder / "exports"
+
+    def tiles(self, log: str) -> Path:
+        """A log's published files."""
+        return self.folder / "tiles" / log
+
+    def head(self, log: str) -> Path:
+        """A log's head, alone in its folder."""
+        return self.folder / "heads" / log / "head"
+
+
+def read_environment(folder: Path | None = None) -> Settings:
     """Read the settings from this process's environment.
+
+    Args:
+        folder: wins over `FENGNI_FOLDER`.
 
     Raises:
         SettingsInvalid: see `read_settings`.
     """
-    return read_settings(os.environ)
+    given = {} if folder is None else {f"{PREFIX}FOLDER": str(folder)}
+    return read_settings({**os.environ, **given})
+
+
+def client_config_file() -> Path | None:
+    """Where the command line's own settings lie, if the environment names a file."""
+    named = os.environ.get(CLIENT_CONFIG)
+    return Path(named) if named else None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -158,6 +220,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         for name, value in environ.items()
         if name.startswith(PREFIX)
     }
+    for name in _NOT_THE_SERVER_S & given.keys():
+        del given[name]
     unknown = sorted(given.keys() - set(Settings.__struct_fields__))
     if unknown:
         raise SettingsInvalid(f"Unknown setting: {PREFIX}{unknown[0].upper()}.")
@@ -220,4 +284,4 @@ def _require_distinct(names: list[str], what: str) -> None:
 def _path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
         return Path(value)
-    raise NotImplementedError
+    raise TypeError("a setting of a type that the environment cannot say")

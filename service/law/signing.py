@@ -32,12 +32,14 @@ class House:
         audience: the deployment's stable id.
         organ: the organ in whose log the statement is to stand.
         log: that log's origin.
+        log_id: that log's id in this database and in URLs.
         max_content_bytes: the largest content that is taken.
     """
 
     audience: str
     organ: str
     log: str
+    log_id: str
     max_content_bytes: int
 
 

@@ -18,7 +18,11 @@ from service.law.refusals import (
 from service.law.signing import House, consider_outside, consider_own
 
 HOUSE = House(
-    audience="demo", organ="county-a", log="fengni.example/a-2026", max_content_bytes=1000
+    audience="demo",
+    organ="county-a",
+    log="fengni.example/a-2026",
+    log_id="a-2026",
+    max_content_bytes=1000,
 )
 SUBJECT = About(statement="ab" * 32)
 

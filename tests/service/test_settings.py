@@ -76,7 +76,7 @@ def test_a_missing_deployment_file_names_the_command_that_makes_it(tmp_path: Pat
         {"organs": []},
         {"organs": [ORGAN, ORGAN]},
         {"audience": "Not A Slug"},
-        {"organs": [{**ORGAN, "log": {**ORGAN["log"], "origin": "UPPER/case"}}]},
+        {"organs": [{**ORGAN, "log": {"id": "a", "origin": "UPPER/case"}}]},
     ],
 )
 def test_a_malformed_deployment_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:

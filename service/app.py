@@ -1,0 +1,206 @@
+"""The composition root: what is opened, in which order, and who is given what.
+
+Does: builds the application for some settings; opens stores, logs and workers when the server
+starts and closes them in reverse. Refuses to hold anything at module level.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+
+from service.captures.adopting import adopt_leftovers
+from service.captures.arrivals import Arrivals
+from service.captures.content import get_content, put_content
+from service.captures.reading import Reading
+from service.captures.routes import (
+    announce_captures,
+    get_bundle,
+    get_capture,
+    get_captures,
+    get_proof,
+    get_statements,
+)
+from service.captures.uploads import Inbox
+from service.captures.workflow import Ingest
+from service.context import Context, fresh_id, open_context
+from service.edge import AnyRequest, Deadline, Edge, exception_handlers
+from service.exports.routes import get_export, get_package, post_export
+from service.exports.workflow import Exporting
+from service.guards import provide_context, provide_holder
+from service.health import get_health, get_metrics, get_readiness
+from service.logs import get_logger, set_up_logs
+from service.metrics import Metrics
+from service.pages import get_description, get_docs, get_front, get_problem
+from service.settings import Settings, find_unsafe, read_environment
+from service.transparency.routes import get_checkpoint, get_logs, get_tile
+from service.work.queue import Terms
+from service.work.worker import Task, Worker
+
+VERSION = "0.1.0"
+MAX_BODY_BYTES = 64 * 1024
+_log = get_logger("app")
+ROUTES = [
+    announce_captures,
+    get_captures,
+    get_capture,
+    put_content,
+    get_content,
+    get_proof,
+    get_bundle,
+    get_statements,
+    post_export,
+    get_export,
+    get_package,
+    get_logs,
+    get_checkpoint,
+    get_tile,
+    get_health,
+    get_readiness,
+    get_metrics,
+    get_description,
+    get_docs,
+    get_problem,
+    get_front,
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A deployment at work.
+
+    Attributes:
+        context: everything that is open.
+        inbox: takes content in.
+        reading: lets content out.
+        liveness: which threads are alive.
+        close: ends the work and lets go of everything.
+    """
+
+    context: Context
+    inbox: Inbox
+    reading: Reading
+    liveness: Callable[[], Mapping[str, bool]]
+    close: Callable[[], None]
+
+
+def create_app(settings: Settings) -> Edge:
+    """The ASGI application for some settings; nothing is opened before its life span begins."""
+    set_up_logs(settings.log_format)
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def life_span(app: Litestar) -> AsyncGenerator[None]:
+        """Open before the first request, close after the last."""
+        running = await asyncio.to_thread(start, settings, metrics)
+        app.state.context = running.context
+        app.state.running = running
+        try:
+            yield
+        finally:
+            app.state.context = None
+            await asyncio.to_thread(running.close)
+
+    app = Litestar(
+        route_handlers=ROUTES,
+        lifespan=[life_span],
+        middleware=[Deadline(settings.request_timeout_s)],
+        exception_handlers=exception_handlers(metrics),  # type: ignore[arg-type]
+        dependencies={
+            "context": Provide(provide_context, sync_to_thread=False),
+            "holder": Provide(provide_holder, sync_to_thread=False),
+            "inbox": Provide(_provide_inbox, sync_to_thread=False),
+            "reading": Provide(_provide_reading, sync_to_thread=False),
+            "liveness": Provide(_provide_liveness, sync_to_thread=False),
+        },
+        openapi_config=OpenAPIConfig(title="Fengni", version=VERSION, render_plugins=[]),
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+        debug=False,
+    )
+    return Edge(app, metrics, fresh_id)
+
+
+def create_from_environment() -> Edge:
+    """The application for this process's environment, for servers that take a factory.
+
+    Raises:
+        SettingsInvalid: a variable is unknown, malformed or unsafe.
+    """
+    return create_app(read_environment())
+
+
+def start(settings: Settings, metrics: Metrics) -> Running:
+    """Open everything and begin to work; blocks.
+
+    Raises:
+        SettingsInvalid, StorageError: see `open_context`.
+    """
+    with ExitStack() as opening:
+        context = open_context(settings, metrics=metrics)
+        opening.callback(context.close)
+        for unsafe in find_unsafe(settings, context.deployment):
+            _log.warning("development_only", reason=unsafe)
+        workers = _workers(context)
+        arrivals = Arrivals(context.db, workers[0].wake)
+        arrivals.start()
+        opening.callback(arrivals.close)
+        inbox = Inbox(context, arrivals)
+        opening.callback(inbox.close)
+        adopt_leftovers(context, arrivals, inbox)
+        for worker in workers:
+            worker.start()
+            opening.callback(worker.close)
+
+        def liveness() -> Mapping[str, bool]:
+            """Which threads are alive."""
+            return {"arrivals": arrivals.alive, "workers": all(one.alive for one in workers)}
+
+        return Running(
+            context=context,
+            inbox=inbox,
+            reading=Reading(context),
+            liveness=liveness,
+            close=opening.pop_all().close,
+        )
+
+
+def _workers(context: Context) -> list[Worker]:
+    """One thread for each kind of work; the first one stores."""
+    terms = Terms(lease_s=context.settings.lease_s, attempts=context.settings.work_attempts)
+    tasks: list[Task] = [Ingest(context).task(), Exporting(context).task()]
+    return [
+        Worker(
+            task,
+            db=context.db,
+            clock=context.clock,
+            terms=terms,
+            owner=f"{task.kind}-{context.new_id()}",
+            metrics=context.metrics,
+        )
+        for task in tasks
+    ]
+
+
+def _provide_inbox(request: AnyRequest) -> Inbox:
+    return _running(request).inbox
+
+
+def _provide_reading(request: AnyRequest) -> Reading:
+    return _running(request).reading
+
+
+def _provide_liveness(request: AnyRequest) -> Callable[[], Mapping[str, bool]]:
+    return _running(request).liveness
+
+
+def _running(request: AnyRequest) -> Running:
+    running: Any = request.app.state.running
+    if not isinstance(running, Running):
+        raise TypeError("a request came before the life span began")
+    return running

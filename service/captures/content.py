@@ -1,0 +1,182 @@
+"""The routes of content: bytes in, bytes out.
+
+Does: PUT streams into the inbox; GET states the reading and serves the original as an attachment,
+or a preview that was decoded and encoded anew. Refuses to let a browser guess: nosniff, a sandbox
+policy, types from a closed list, and never the name that a client chose.
+"""
+
+import base64
+import re
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from litestar import Response, get, put
+from litestar.concurrency import sync_to_thread
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from litestar.response import Stream
+
+from evidence.packing import EXTENSIONS
+from service.captures.queries import find_upload
+from service.captures.reading import Held, Reading, pieces
+from service.captures.routes import CaptureId, unknown_capture
+from service.captures.shapes import Received
+from service.captures.uploads import Inbox, Transfer, read_digest
+from service.context import Context, Organ
+from service.edge import TIMEOUT_OPTION, AnyRequest
+from service.guards import needs
+from service.law.permissions import Holder, Scope
+from service.problems import Problem
+from storage.errors import Unavailable
+
+SERVED_TYPES = frozenset(EXTENSIONS) - {"application/pdf", "text/plain", "application/json"}
+"""Media types that are served under their own name; everything else is octets."""
+
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_OCTETS = "application/octet-stream"
+
+
+@put(
+    "/v1/captures/{capture:str}/content",
+    guards=[needs(Scope.CAPTURE)],
+    status_code=HTTPStatus.CREATED,
+    opt={TIMEOUT_OPTION: None},  # the inbox watches idle time and rate itself
+    request_max_body_size=None,  # the announced size is the limit
+    summary="Send a capture's content",
+)
+async def put_content(
+    capture: CaptureId,
+    request: AnyRequest,
+    context: NamedDependency[Context],
+    holder: NamedDependency[Holder],
+    inbox: NamedDependency[Inbox],
+) -> Response[Received]:
+    """Take the bytes of an announced capture; answered when they would survive power loss."""
+    organ = context.organ(holder.organ)
+    with context.db.read() as connection:  # one row by its key: shorter than a change of thread
+        upload = find_upload(connection, organ.log_id, capture)
+    if upload is None:
+        raise unknown_capture()
+    transfer = Transfer(
+        organ=organ,
+        holder=holder,
+        upload=upload,
+        length=_content_length(request),
+        digest=read_digest(request.headers.get("content-digest")),
+    )
+    noted = await inbox.receive(transfer, request.stream())
+    if noted.upload.received_at is None:
+        raise Unavailable("an arrival has no time")
+    return Response(
+        Received(
+            id=capture,
+            sha256=noted.upload.sha256,
+            size_bytes=noted.upload.size_bytes,
+            received_at=noted.upload.received_at,
+        ),
+        status_code=HTTPStatus.CREATED if noted.first else HTTPStatus.OK,
+    )
+
+
+@get(
+    "/v1/captures/{capture:str}/content",
+    guards=[needs(Scope.VIEW)],
+    sync_to_thread=True,
+    opt={TIMEOUT_OPTION: 6 * 3600},
+    summary="Read a capture's content",
+    description="Every reading is a custody event, logged before the first byte: one for each"
+    " reader, object and quarter of an hour. `as=preview` gives a small JPEG that was decoded and"
+    " encoded anew.",
+)
+def get_content(
+    capture: CaptureId,
+    request: AnyRequest,
+    context: NamedDependency[Context],
+    holder: NamedDependency[Holder],
+    reading: NamedDependency[Reading],
+    form: Annotated[Literal["original", "preview"], QueryParameter(name="as")] = "original",
+) -> Response[bytes] | Stream:
+    """Serve the original, or a preview of it."""
+    organ = context.organ(holder.organ)
+    held = reading.find(organ, capture)
+    if form == "preview":
+        return _preview(organ, holder, held, reading)
+    return _original(organ, holder, held, reading, request.headers.get("range"))
+
+
+def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
+    """The one range that a header asks for, as (first, end); None where the whole is meant.
+
+    Several ranges, other units and malformed headers mean the whole, as RFC 9110 allows.
+
+    Raises:
+        Problem: `range_refused`: nothing of the content lies in the range.
+
+    Source: RFC 9110 section 14.2.
+    """
+    found = _RANGE.fullmatch((header or "").strip())
+    if not found or not (found[1] or found[2]):
+        return None
+    if found[1]:
+        first, last = int(found[1]), int(found[2] or size_bytes - 1)
+        if found[2] and last < first:
+            return None
+    else:
+        first, last = max(0, size_bytes - int(found[2])), size_bytes - 1
+    if first >= size_bytes or last < first:
+        raise Problem("range_refused", f"The content has {size_bytes} bytes.")
+    return first, min(last, size_bytes - 1) + 1
+
+
+def _original(
+    organ: Organ, holder: Holder, held: Held, reading: Reading, wanted: str | None
+) -> Stream:
+    ranged = read_range(wanted, held.size_bytes)
+    stream = reading.open(held)
+    try:
+        reading.state(organ, holder, held, "viewed")
+    except BaseException:
+        stream.close()
+        raise
+    first, end = ranged or (0, held.size_bytes)
+    extension = EXTENSIONS.get(held.media_type, "bin")
+    digest = base64.b64encode(bytes.fromhex(held.sha256)).decode("ascii")
+    headers = {
+        "content-length": str(end - first),
+        "content-disposition": f'attachment; filename="capture-{held.capture[:16]}.{extension}"',
+        "accept-ranges": "bytes",
+        "etag": f'"{held.sha256}"',
+        "repr-digest": f"sha-256=:{digest}:",
+    }
+    if ranged is not None:
+        headers["content-range"] = f"bytes {first}-{end - 1}/{held.size_bytes}"
+    return Stream(
+        _in_threads(pieces(stream, first, end, held.sha256, held.size_bytes)),
+        status_code=HTTPStatus.OK if ranged is None else HTTPStatus.PARTIAL_CONTENT,
+        media_type=held.media_type if held.media_type in SERVED_TYPES else _OCTETS,
+        headers=headers,
+    )
+
+
+def _preview(organ: Organ, holder: Holder, held: Held, reading: Reading) -> Response[bytes]:
+    jpeg = reading.preview(held)
+    reading.state(organ, holder, held, "previewed")
+    name = f'inline; filename="preview-{held.capture[:16]}.jpg"'
+    return Response(jpeg, media_type="image/jpeg", headers={"content-disposition": name})
+
+
+async def _in_threads(source: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Read each piece in a thread; the file is closed however the answer ends."""
+    try:
+        while (piece := await sync_to_thread(next, source, None)) is not None:
+            yield piece
+    finally:
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()
+
+
+def _content_length(request: AnyRequest) -> int | None:
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None

@@ -1,0 +1,267 @@
+"""What the database says about captures: lists, content on its way, readings.
+
+Does: reads, and writes work tables. Refuses to write evidence rows, and to look across organs:
+every query names its log.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import Connection, and_, insert, select, update
+
+from evidence.statement import Statement, parse_statement
+from storage import records
+from storage.db.tables import records as record_rows
+from storage.db.tables import texts, uploads, views
+from storage.errors import IntegrityAlarm
+from storage.records import StoredRecord
+
+
+class ContentState(StrEnum):
+    """How far a capture's content has come."""
+
+    ANNOUNCED = "announced"
+    RECEIVED = "received"
+    STORED = "stored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A capture's content, announced or further.
+
+    Attributes:
+        capture: the capture's id.
+        log: id of its log.
+        organ: its organ.
+        state: how far it has come.
+        sha256: as announced, 64 hex digits.
+        size_bytes: as announced.
+        media_type: as announced.
+        received_at: when the last byte was durable here, UTC; None before.
+    """
+
+    capture: str
+    log: str
+    organ: str
+    state: ContentState
+    sha256: str
+    size_bytes: int
+    media_type: str
+    received_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """A logged statement with its text.
+
+    Attributes:
+        record: its row.
+        statement: its text, read strictly.
+    """
+
+    record: StoredRecord
+    statement: Statement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which captures a list holds.
+
+    Attributes:
+        after: index of the last one of the page before, exclusive; lists go backwards.
+        limit: how many at most.
+        state: only those whose content has come so far, or None for all.
+        received_from: UTC, inclusive, or None.
+        received_until: UTC, exclusive, or None.
+        subject: id of a session, or None for all.
+    """
+
+    limit: int
+    after: int | None = None
+    state: ContentState | None = None
+    received_from: datetime | None = None
+    received_until: datetime | None = None
+    subject: str | None = None
+
+
+def add_uploads(
+    connection: Connection, log: str, captures: Sequence[Statement], at: datetime
+) -> None:
+    """Note what was announced, in the transaction of the announcement."""
+    rows: list[dict[str, object]] = []
+    for capture in captures:
+        content = capture.body["content"]
+        if not isinstance(content, dict):
+            raise TypeError("a capture without content passed its schema")
+        rows.append(
+            {
+                "log": log,
+                "id": capture.id,
+                "organ": capture.organ,
+                "state": ContentState.ANNOUNCED.value,
+                "sha256": content["sha256"],
+                "size_bytes": content["size_bytes"],
+                "media_type": content["media_type"],
+                "updated_at": at,
+            }
+        )
+    if rows:
+        connection.execute(insert(uploads), rows)
+
+
+def find_upload(connection: Connection, log: str, capture: str) -> Upload | None:
+    """A capture's content, or None where this log announced no such capture."""
+    found = find_uploads(connection, log, [capture])
+    return found.get(capture)
+
+
+def find_uploads(connection: Connection, log: str, captures: Sequence[str]) -> dict[str, Upload]:
+    """The content of those of these captures that this log announced, by capture id."""
+    rows = connection.execute(
+        select(uploads).where(uploads.c.log == log, uploads.c.id.in_(captures))
+    )
+    return {
+        row.id: Upload(
+            capture=row.id,
+            log=row.log,
+            organ=row.organ,
+            state=ContentState(row.state),
+            sha256=row.sha256,
+            size_bytes=row.size_bytes,
+            media_type=row.media_type,
+            received_at=row.received_at,
+        )
+        for row in rows
+    }
+
+
+def mark_received(connection: Connection, upload: Upload, at: datetime) -> bool:
+    """Note that the content is durable here; False where that was noted before."""
+    done = connection.execute(
+        update(uploads)
+        .where(
+            uploads.c.log == upload.log,
+            uploads.c.id == upload.capture,
+            uploads.c.state == ContentState.ANNOUNCED.value,
+        )
+        .values(state=ContentState.RECEIVED.value, received_at=at, updated_at=at)
+    )
+    return done.rowcount == 1
+
+
+def mark_stored(connection: Connection, log: str, captures: Sequence[str], at: datetime) -> None:
+    """Note that the content is an object now, in the transaction of the `stored` statements."""
+    connection.execute(
+        update(uploads)
+        .where(uploads.c.log == log, uploads.c.id.in_(captures))
+        .values(state=ContentState.STORED.value, updated_at=at)
+    )
+
+
+def list_captures(connection: Connection, log: str, wanted: Wanted) -> list[tuple[Logged, Upload]]:
+    """Captures of one log, newest first.
+
+    Args:
+        connection: of the database.
+        log: id of the log.
+        wanted: which of them.
+    """
+    conditions = [record_rows.c.log == log, record_rows.c.kind == "capture"]
+    if wanted.after is not None:
+        conditions.append(record_rows.c.idx < wanted.after)
+    if wanted.state is not None:
+        conditions.append(uploads.c.state == wanted.state.value)
+    if wanted.received_from is not None:
+        conditions.append(record_rows.c.received_at >= wanted.received_from)
+    if wanted.received_until is not None:
+        conditions.append(record_rows.c.received_at < wanted.received_until)
+    if wanted.subject is not None:
+        conditions.append(record_rows.c.subject == wanted.subject)
+    joined = record_rows.join(
+        uploads,
+        and_(uploads.c.log == record_rows.c.log, uploads.c.id == record_rows.c.statement_id),
+    )
+    rows = connection.execute(
+        select(record_rows.c.statement_id)
+        .select_from(joined)
+        .where(*conditions)
+        .order_by(record_rows.c.idx.desc())
+        .limit(wanted.limit)
+    )
+    ids = list(rows.scalars())
+    contents = find_uploads(connection, log, ids)
+    logged = [with_text(connection, one) for one in records.find_records(connection, log, ids)]
+    return [(one, contents[one.statement.id]) for one in reversed(logged)]
+
+
+def with_text(connection: Connection, record: StoredRecord) -> Logged:
+    """A record with its text.
+
+    Raises:
+        IntegrityAlarm: the text is missing.
+    """
+    text = records.text_at(connection, record.log, record.index)
+    if text is None:
+        raise IntegrityAlarm("the text of a logged statement is missing")
+    return Logged(record=record, statement=parse_statement(text))
+
+
+def statements_about(connection: Connection, log: str, capture: str, *, kind: str) -> list[Logged]:
+    """Every statement of one kind about a capture, in the order of the log."""
+    about = records.records_about(connection, log, capture)
+    return [with_text(connection, record) for record in about if record.kind == kind]
+
+
+def newest_about(connection: Connection, log: str, subject: str) -> str | None:
+    """Id of the last statement about a subject, or None."""
+    newest = (
+        select(record_rows.c.statement_id)
+        .where(record_rows.c.log == log, record_rows.c.subject == subject)
+        .order_by(record_rows.c.idx.desc())
+        .limit(1)
+    )
+    return connection.execute(newest).scalar_one_or_none()
+
+
+def count_events(connection: Connection, log: str, capture: str, event: str) -> int:
+    """How many custody statements of one event there are about a capture."""
+    query = (
+        select(texts.c.statement)
+        .select_from(
+            record_rows.join(
+                texts, and_(texts.c.log == record_rows.c.log, texts.c.idx == record_rows.c.idx)
+            )
+        )
+        .where(
+            record_rows.c.log == log,
+            record_rows.c.subject == capture,
+            record_rows.c.kind == "custody",
+        )
+    )
+    found = connection.execute(query).scalars()
+    return sum(parse_statement(text).body["event"] == event for text in found)
+
+
+def viewed_until(connection: Connection, log: str, reader: str, subject: str) -> datetime | None:
+    """Until when this reader's look at this subject is a custody event already, or None."""
+    return connection.execute(
+        select(views.c.until).where(
+            views.c.log == log, views.c.reader == reader, views.c.object == subject
+        )
+    ).scalar_one_or_none()
+
+
+def note_view(
+    connection: Connection, *, log: str, organ: str, reader: str, subject: str, until: datetime
+) -> None:
+    """Note a reading, in the transaction of its custody statement."""
+    key = {"log": log, "reader": reader, "object": subject}
+    changed = connection.execute(
+        update(views)
+        .where(views.c.log == log, views.c.reader == reader, views.c.object == subject)
+        .values(until=until)
+    )
+    if changed.rowcount == 0:
+        connection.execute(insert(views).values(**key, organ=organ, until=until))

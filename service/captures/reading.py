@@ -1,0 +1,232 @@
+"""Content on its way out: the reading is logged before the first byte leaves.
+
+Does: finds the object that the server stated it stored, states who reads it (once for each reader,
+object and quarter of an hour), and gives the bytes, hashed as they pass. Refuses to let the last
+bytes of damaged content out as if nothing were wrong: the answer breaks off instead.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import BinaryIO
+
+from sqlalchemy import Connection
+
+from evidence.statement import Statement
+from service.captures.queries import (
+    ContentState,
+    find_upload,
+    newest_about,
+    note_view,
+    statements_about,
+    viewed_until,
+)
+from service.context import Context, Organ
+from service.custody import Deed, Event, log_custody, require_logged
+from service.law.permissions import Holder
+from service.law.refusals import AlreadyDone
+from service.logs import get_logger
+from service.problems import Problem
+from storage import records
+from storage.errors import IntegrityAlarm, NotFound
+from storage.log import Appended
+
+PIECE_BYTES = 256 * 1024
+_RETRY_S = 1
+_LOCKS = 1024
+_log = get_logger("reading")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Content that is in the object store.
+
+    Attributes:
+        capture: the capture's id.
+        index: the capture's index.
+        sha256: of the content, 64 hex digits.
+        size_bytes: of the content.
+        media_type: as announced.
+        name: of the object.
+        version: of the object, where the store keeps versions.
+    """
+
+    capture: str
+    index: int
+    sha256: str
+    size_bytes: int
+    media_type: str
+    name: str
+    version: str | None
+
+
+class Reading:
+    """Lets content be read, and states it. Threads may share it."""
+
+    def __init__(self, context: Context) -> None:
+        """Prepare for one context."""
+        self._context = context
+        self._turn = threading.Lock()
+        self._locks: OrderedDict[tuple[str, str], threading.Lock] = OrderedDict()
+
+    def find(self, organ: Organ, capture: str) -> Held:
+        """The stored content of a capture.
+
+        Raises:
+            Problem: `capture_unknown`, `content_unknown` or `content_pending`.
+            IntegrityAlarm: the server stated that it stored it, and it is not there.
+        """
+        with self._context.db.read() as connection:
+            upload = find_upload(connection, organ.log_id, capture)
+            record = records.find_record(connection, organ.log_id, capture)
+            about = statements_about(connection, organ.log_id, capture, kind="stored")
+        if upload is None or record is None:
+            raise Problem("capture_unknown", "This organ's log holds no such capture.")
+        if upload.state is ContentState.ANNOUNCED:
+            raise Problem("content_unknown", "The content was announced and has not arrived.")
+        if not about:
+            raise Problem(
+                "content_pending",
+                "The content has arrived and is being put into the store.",
+                retry_after_s=_RETRY_S,
+            )
+        kept = about[0].statement.body["object"]
+        if not isinstance(kept, dict):
+            raise TypeError("a stored statement without an object passed its schema")
+        version = kept.get("version")
+        return Held(
+            capture=capture,
+            index=record.index,
+            sha256=upload.sha256,
+            size_bytes=upload.size_bytes,
+            media_type=upload.media_type,
+            name=str(kept["name"]),
+            version=None if version is None else str(version),
+        )
+
+    def open(self, held: Held) -> BinaryIO:
+        """The content's bytes from the start; the caller closes them.
+
+        Raises:
+            IntegrityAlarm: the object is gone.
+        """
+        try:
+            return self._context.objects.open(held.name, held.version)
+        except NotFound as error:
+            raise IntegrityAlarm("an object that was stated to be stored is gone") from error
+
+    def state(self, organ: Organ, holder: Holder, held: Held, event: Event) -> None:
+        """Log that somebody reads, unless that is logged already; blocks until it is.
+
+        Args:
+            organ: whose capture it is.
+            holder: who reads.
+            held: what is read.
+            event: `viewed` or `previewed`.
+
+        Raises:
+            Exception: the log does not take it; then nothing may be read.
+        """
+        subject = _subject(held.capture, event)
+        with self._lock(holder.name, subject):
+            at = self._context.clock()
+            with self._context.db.read() as connection:
+                until = viewed_until(connection, organ.log_id, holder.name, subject)
+                previous = newest_about(connection, organ.log_id, held.capture)
+            if until is not None and at < until:
+                return
+            deed = Deed(
+                capture=held.capture,
+                index=held.index,
+                event=event,
+                actor=holder.name,
+                previous=previous,
+                content={
+                    "sha256": held.sha256,
+                    "size_bytes": held.size_bytes,
+                    "media_type": held.media_type,
+                },
+            )
+            window = timedelta(seconds=self._context.settings.view_window_s)
+
+            def guard(connection: Connection, _statement: Statement) -> None:
+                """Another process of this deployment may have stated it meanwhile."""
+                noted = viewed_until(connection, organ.log_id, holder.name, subject)
+                if noted is not None and at < noted:
+                    raise AlreadyDone("This reading is logged already.")
+
+            def effects(connection: Connection, _appended: list[Appended]) -> None:
+                """The quarter of an hour begins with the statement."""
+                note_view(
+                    connection,
+                    log=organ.log_id,
+                    organ=organ.id,
+                    reader=holder.name,
+                    subject=subject,
+                    until=at + window,
+                )
+
+            try:
+                logged = log_custody(organ.admission, deed, guard=guard, effects=effects)
+                require_logged(logged.result())
+            except AlreadyDone:
+                return
+
+    def preview(self, held: Held) -> bytes:
+        """A small JPEG, decoded and encoded anew in the sandbox.
+
+        Raises:
+            Problem: `preview_unavailable`.
+        """
+        del held
+        raise Problem("preview_unavailable", "This content has no preview.")
+
+    def _lock(self, reader: str, subject: str) -> threading.Lock:
+        """One lock for each reader and subject, the most recent ones kept."""
+        with self._turn:
+            lock = self._locks.setdefault((reader, subject), threading.Lock())
+            self._locks.move_to_end((reader, subject))
+            while len(self._locks) > _LOCKS:
+                self._locks.popitem(last=False)
+            return lock
+
+
+def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int) -> Iterator[bytes]:
+    """The bytes with first ≤ position < end, in pieces; closes the stream.
+
+    Content that is read whole is hashed on its way, and its last piece is held back until the
+    digest is right.
+
+    Args:
+        stream: seekable, at any position.
+        first: the first position.
+        end: one beyond the last.
+        sha256: what the whole content must hash to.
+        size_bytes: how long the whole content is.
+
+    Raises:
+        IntegrityAlarm: other bytes, or fewer, lie there.
+    """
+    whole = first == 0 and end == size_bytes
+    digest = hashlib.sha256()
+    with stream:
+        stream.seek(first)
+        left = end - first
+        while left:
+            piece = stream.read(min(PIECE_BYTES, left))
+            left -= len(piece)
+            digest.update(piece)
+            if not piece or (whole and not left and digest.hexdigest() != sha256):
+                _log.error("content_damaged", sha256=sha256)
+                raise IntegrityAlarm("the stored bytes are not what their name says")
+            yield piece
+
+
+def _subject(capture: str, event: Event) -> str:
+    """A view and a preview of one capture are two things to have been seen."""
+    if event == "viewed":
+        return capture
+    return hashlib.sha256(f"{event} {capture}".encode()).hexdigest()

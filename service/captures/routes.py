@@ -1,0 +1,359 @@
+"""The routes of captures, but for their content.
+
+Does: reads requests, calls one function, writes the answer. Refuses to decide: who may call stands
+in the guards, what is taken in admission. Another organ's capture is a capture that is not there.
+"""
+
+import asyncio
+import base64
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import Body, FromQuery, PathParameter, QueryParameter
+
+from evidence.report import NOT_PROVEN, PROVEN, CaptureReport
+from evidence.sigstore import BUNDLE_MEDIA_TYPE, make_bundle
+from evidence.statement import to_wire
+from evidence.tlog.note import ED25519
+from service.captures.announce import announce, write_answer
+from service.captures.ladder import MISSING, Row, climb_ladder, read_rows
+from service.captures.queries import (
+    ContentState,
+    Logged,
+    Upload,
+    Wanted,
+    find_upload,
+    list_captures,
+)
+from service.captures.shapes import (
+    Announcement,
+    AnnouncementAnswer,
+    CapturePage,
+    CaptureSummary,
+    CaptureView,
+    ContentView,
+    LoggedStatement,
+    RungView,
+    StatementList,
+    WorkView,
+)
+from service.context import Context, Organ
+from service.guards import needs, takes_json
+from service.law.permissions import Holder, Scope
+from service.problems import Problem
+from service.proofs import first_proof, newest_cosigned, proof_into, read_signed, signature_tokens
+from service.work.queue import pieces_of
+from storage import records
+from storage.records import StoredRecord
+
+MAX_ANNOUNCEMENT_BYTES = 8 * 1024 * 1024
+PAGE_MOST = 200
+INLINE_ITEMS = 4
+"""So many statements are verified on the event loop; more of them in a thread."""
+
+_RETRY_S = 2
+_PROOF_TYPE = "text/plain; charset=utf-8"
+CaptureId = Annotated[str, PathParameter(description="Statement id of the capture, 64 hex digits.")]
+Cursor = Annotated[
+    str | None, QueryParameter(max_length=64, description="`next` of the page before.")
+]
+Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MOST)]
+Key = Annotated[str | None, QueryParameter(pattern="^[0-9a-f]{64}$")]
+
+
+@post(
+    "/v1/captures",
+    status_code=200,
+    guards=[needs(Scope.CAPTURE), takes_json],
+    request_max_body_size=MAX_ANNOUNCEMENT_BYTES,
+    summary="Announce signed statements",
+    description="One or more signed statements (`capture`, `session`, `key`, `policy`) are logged;"
+    " the answer carries a receipt or a problem for each, in request order. The same request"
+    " again gives the same bytes.",
+)
+async def announce_captures(
+    data: Annotated[Announcement, Body()],
+    context: NamedDependency[Context],
+    holder: NamedDependency[Holder],
+) -> AnnouncementAnswer:
+    """Log statements and answer with their receipts."""
+    organ = context.organ(holder.organ)
+    if len(data.statements) > INLINE_ITEMS:
+        submitted = await asyncio.to_thread(announce, organ, data.statements)
+    else:
+        submitted = announce(organ, data.statements)
+    outcomes = await asyncio.wrap_future(submitted)
+    for outcome in outcomes:
+        told = "refused" if isinstance(outcome, Exception) else "logged"
+        context.metrics.announced.labels(told).inc()
+    return write_answer(organ, outcomes)
+
+
+@get(
+    "/v1/captures",
+    guards=[needs(Scope.READ)],
+    sync_to_thread=True,
+    summary="List captures",
+)
+def get_captures(
+    context: NamedDependency[Context],
+    holder: NamedDependency[Holder],
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    content: Annotated[ContentState | None, QueryParameter(name="state")] = None,
+    session: Key = None,
+    received_from: FromQuery[datetime | None] = None,
+    received_until: FromQuery[datetime | None] = None,
+) -> CapturePage:
+    """Captures of the holder's organ, newest first."""
+    organ = context.organ(holder.organ)
+    wanted = Wanted(
+        after=read_cursor(cursor),
+        limit=limit + 1,
+        state=content,
+        subject=session,
+        received_from=_utc(received_from, "received_from"),
+        received_until=_utc(received_until, "received_until"),
+    )
+    with context.db.read() as connection:
+        found = list_captures(connection, organ.log_id, wanted)
+    items = [_summary(organ, logged, upload) for logged, upload in found[:limit]]
+    return CapturePage(
+        items=items, next=write_cursor(items[-1].index) if len(found) > limit else None
+    )
+
+
+@get(
+    "/v1/captures/{capture:str}",
+    guards=[needs(Scope.READ)],
+    sync_to_thread=True,
+    summary="Show a capture with its proof ladder",
+)
+def get_capture(
+    capture: CaptureId, context: NamedDependency[Context], holder: NamedDependency[Holder]
+) -> CaptureView:
+    """One capture; its ladder is recomputed now."""
+    organ = context.organ(holder.organ)
+    with context.db.read() as connection:
+        rows = read_rows(connection, organ.log_id, capture)
+        upload = find_upload(connection, organ.log_id, capture)
+        pieces = pieces_of(connection, organ.log_id, capture)
+        inspected = [
+            read_signed(connection, record)[0].raw
+            for record in records.records_about(connection, organ.log_id, capture)
+            if record.kind == "inspected"
+        ]
+    size = organ.log.latest().size
+    if not rows or upload is None or rows[0].record.committed_size > size:
+        raise unknown_capture()  # also while its batch is not answered for
+    report = climb_ladder(context, organ, rows)
+    return CaptureView(
+        id=capture,
+        log=organ.origin,
+        index=rows[0].record.index,
+        received_at=rows[0].record.received_at,
+        signer=rows[0].record.key_id,
+        statement=_document(rows[0]),
+        content=_content(upload),
+        ladder=_rungs(report),
+        not_after=report.not_after,
+        inspections=[msgspec.json.decode(raw)["body"] for raw in inspected],
+        work=[
+            WorkView(kind=kind, state=state.value, problem=problem or None)
+            for kind, (state, problem) in sorted(pieces.items())
+        ],
+        proven=PROVEN,
+        not_proven=NOT_PROVEN,
+    )
+
+
+@get(
+    "/v1/captures/{capture:str}/proof",
+    guards=[needs(Scope.READ)],
+    sync_to_thread=True,
+    media_type=_PROOF_TYPE,
+    summary="Fetch the inclusion proof as .tlog-proof",
+    description="Without `min`, the proof of the receipt, the same for ever. With `min=witnessed`"
+    " a proof into the newest checkpoint that enough witnesses have cosigned.",
+)
+def get_proof(
+    capture: CaptureId,
+    context: NamedDependency[Context],
+    holder: NamedDependency[Holder],
+    minimum: Annotated[Literal["logged", "witnessed"], QueryParameter(name="min")] = "logged",
+) -> Response[bytes]:
+    """The proof that the capture stands in the log."""
+    organ, record = _record(context, holder, capture)
+    if minimum == "logged":
+        proof = first_proof(organ, record)
+    else:
+        cosigned = newest_cosigned(organ, record.index)
+        if cosigned is None:
+            raise Problem(
+                "proof_pending",
+                "Too few witnesses have cosigned a checkpoint that covers it.",
+                retry_after_s=_RETRY_S,
+            )
+        proof = proof_into(organ, record.index, cosigned.size, cosigned.note)
+    name = f'attachment; filename="{capture}.tlog-proof"'
+    return Response(proof.encode(), media_type=_PROOF_TYPE, headers={"content-disposition": name})
+
+
+@get(
+    "/v1/captures/{capture:str}/bundle",
+    guards=[needs(Scope.READ)],
+    sync_to_thread=True,
+    media_type=BUNDLE_MEDIA_TYPE,
+    summary="Fetch the Sigstore bundle",
+)
+def get_bundle(
+    capture: CaptureId, context: NamedDependency[Context], holder: NamedDependency[Holder]
+) -> Response[bytes]:
+    """A Sigstore bundle v0.3 whose artifact is the capture's statement."""
+    organ, record = _record(context, holder, capture)
+    tokens = signature_tokens(context.db, organ, record)
+    if not tokens:
+        raise Problem(
+            "bundle_pending",
+            "A bundle needs a time-stamp over the capture's signature; it is fetched once the"
+            " content is stored.",
+            retry_after_s=_RETRY_S,
+        )
+    with context.db.read() as connection:
+        signed, public_key = read_signed(connection, record)
+    log_key = next(key for key in organ.log_keys if key.kind == ED25519)
+    bundle = make_bundle(signed, public_key, first_proof(organ, record), log_key, tokens)
+    name = f'attachment; filename="{capture}.sigstore.json"'
+    return Response(
+        msgspec.json.encode(bundle),
+        media_type=BUNDLE_MEDIA_TYPE,
+        headers={"content-disposition": name},
+    )
+
+
+@get(
+    "/v1/captures/{capture:str}/statements",
+    guards=[needs(Scope.READ)],
+    sync_to_thread=True,
+    summary="List every statement about a capture",
+)
+def get_statements(
+    capture: CaptureId,
+    context: NamedDependency[Context],
+    holder: NamedDependency[Holder],
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> StatementList:
+    """The capture's own statement and those about it, in their wire form."""
+    organ, record = _record(context, holder, capture)
+    after = read_cursor(cursor)
+    with context.db.read() as connection:
+        about = records.records_about(connection, organ.log_id, capture)
+        wanted = [one for one in [record, *about] if after is None or one.index > after]
+        items = [
+            LoggedStatement(
+                id=one.statement_id,
+                kind=one.kind,
+                log=organ.origin,
+                index=one.index,
+                received_at=one.received_at,
+                **to_wire(read_signed(connection, one)[0]),
+            )
+            for one in wanted[:limit]
+        ]
+    return StatementList(
+        items=items, next=write_cursor(items[-1].index) if len(wanted) > limit else None
+    )
+
+
+def unknown_capture() -> Problem:
+    """The same answer for a capture that never was and for another organ's."""
+    return Problem("capture_unknown", "This organ's log holds no such capture.")
+
+
+def read_cursor(cursor: str | None) -> int | None:
+    """The index that a cursor stands for.
+
+    Raises:
+        Problem: `invalid`.
+    """
+    if cursor is None:
+        return None
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        number = base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+        if not number.isdigit() or len(number) > 18:
+            raise ValueError
+        return int(number)
+    except ValueError as error:
+        fault = {"parameter": "cursor", "detail": "Not a cursor of this list."}
+        raise Problem("invalid", "The cursor is not one of ours.", errors=(fault,)) from error
+
+
+def write_cursor(index: int) -> str:
+    """A cursor that stands for an index; opaque to clients."""
+    return base64.urlsafe_b64encode(str(index).encode()).decode("ascii").rstrip("=")
+
+
+def _record(context: Context, holder: Holder, capture: str) -> tuple[Organ, StoredRecord]:
+    organ = context.organ(holder.organ)
+    with context.db.read() as connection:
+        record = records.find_record(connection, organ.log_id, capture)
+    if record is None or record.kind != "capture":
+        raise unknown_capture()
+    return organ, record
+
+
+def _summary(organ: Organ, logged: Logged, upload: Upload) -> CaptureSummary:
+    statement = logged.statement
+    return CaptureSummary(
+        id=statement.id,
+        log=organ.origin,
+        index=logged.record.index,
+        received_at=logged.record.received_at,
+        signer=statement.signer,
+        session=None if statement.about is None else statement.about.statement,
+        mode=str(statement.body["mode"]),
+        captured_at=str(statement.body["captured_at"]),
+        content=_content(upload),
+    )
+
+
+def _content(upload: Upload) -> ContentView:
+    return ContentView(
+        state=upload.state.value,
+        sha256=upload.sha256,
+        size_bytes=upload.size_bytes,
+        media_type=upload.media_type,
+        received_at=upload.received_at,
+    )
+
+
+def _rungs(report: CaptureReport) -> list[RungView]:
+    return [
+        RungView(
+            rung=rung.name,
+            outcome=rung.outcome.value,
+            detail=rung.detail,
+            missing=MISSING.get(rung.name) if rung.outcome.value == "cannot_confirm" else None,
+        )
+        for rung in report.rungs
+    ]
+
+
+def _document(row: Row) -> dict[str, object] | None:
+    """The statement for reading; None where damaged bytes are no JSON any more."""
+    try:
+        return msgspec.json.decode(row.signed.raw, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _utc(at: datetime | None, name: str) -> datetime | None:
+    if at is not None and at.tzinfo is None:
+        fault = {"parameter": name, "detail": "Needs a zone, such as 2026-11-23T09:00:00Z."}
+        raise Problem("invalid", "A time without a zone.", errors=(fault,))
+    return at

@@ -1,0 +1,277 @@
+"""Content on its way in: streamed, hashed while it is written, durable before it is answered.
+
+Does: takes the bytes of an announced capture, at most one transfer of each at a time, and compares
+them with what the device signed. What differs is quarantined: the bytes stay, a custody statement
+says so, the sender is told. Refuses, before a byte is taken: more than was announced, a second
+transfer beside the first, transfers that failed too often, and anything that would eat into the
+disk reserve.
+
+This is the one module of the service that is async below its route: the bytes pass through here.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NoReturn, ParamSpec, TypeVar
+
+from litestar.exceptions import HTTPException
+
+from evidence.errors import FieldInvalid
+from evidence.schema import decode_base64
+from service.captures.arrivals import Arrival, Arrivals, Noted
+from service.captures.queries import ContentState, Upload, count_events, find_upload, newest_about
+from service.context import Context, Organ
+from service.custody import Deed, log_custody, require_logged
+from service.law.permissions import Holder
+from service.logs import get_logger
+from service.problems import Problem
+from storage import records
+from storage.objects import StagedFile
+from storage.staging import StagedWriter
+
+PIECE_BYTES = 1024 * 1024
+"""Bytes handed to a thread at once: hashing and writing them leaves the interpreter free."""
+
+_THREADS = 8
+_BUSY_RETRY_S = 2
+_DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?=,|;|$)")
+_log = get_logger("uploads")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """One transfer of one capture's content.
+
+    Attributes:
+        organ: whose capture it is.
+        holder: who sends.
+        upload: what was announced.
+        length: Content-Length, where the sender told it.
+        digest: SHA-256 in hex from Content-Digest, where the sender told it.
+    """
+
+    organ: Organ
+    holder: Holder
+    upload: Upload
+    length: int | None
+    digest: str | None
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What came so far and why it ended early."""
+
+    size_bytes: int = 0
+    pieces: list[bytes] = field(default_factory=list[bytes])
+    waiting_bytes: int = 0
+    ended: str = ""
+
+
+class Inbox:
+    """Takes content in. Its state belongs to the event loop's thread."""
+
+    def __init__(self, context: Context, arrivals: Arrivals) -> None:
+        """Begin with no transfer.
+
+        Args:
+            context: stores, settings and organs.
+            arrivals: notes what came whole.
+        """
+        self._context = context
+        self._arrivals = arrivals
+        self._active: set[str] = set()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
+
+    def close(self) -> None:
+        """Let go of the threads; transfers that run are finished or interrupted."""
+        self._pool.shutdown(wait=True)
+
+    async def receive(self, transfer: Transfer, body: AsyncIterator[bytes]) -> Noted:
+        """Take one transfer to its end.
+
+        Returns:
+            The row of the content, and whether this transfer was the one that brought it.
+
+        Raises:
+            Problem: `content_too_large`, `upload_in_progress`, `upload_refused`, `busy`,
+                `request_timeout`, `content_truncated`, `digest_mismatch`.
+            StorageError: the disk's reserve is reached, or the disk refused.
+        """
+        upload = transfer.upload
+        if upload.state is not ContentState.ANNOUNCED:
+            return Noted(upload=upload, first=False)
+        if transfer.length is not None and transfer.length > upload.size_bytes:
+            raise Problem("content_too_large", "Content-Length is above the announced size.")
+        self._require_free(upload.capture)
+        self._active.add(upload.capture)
+        try:
+            await self._run(self._require_few_failures, upload)
+            writer = await self._run(self._context.staging.begin, upload.capture, upload.size_bytes)
+            try:
+                taken = await self._take(transfer, writer, body)
+                staged = await self._run(writer.finish)
+            finally:
+                writer.discard()
+            return await self._settle(transfer, taken, staged)
+        finally:
+            self._active.discard(upload.capture)
+
+    def _require_free(self, capture: str) -> None:
+        if capture in self._active:
+            raise Problem(
+                "upload_in_progress",
+                "Another transfer of this content is running.",
+                retry_after_s=_BUSY_RETRY_S,
+            )
+        if len(self._active) >= self._context.settings.max_uploads:
+            raise Problem("busy", "Too many transfers are running.", retry_after_s=_BUSY_RETRY_S)
+
+    def _require_few_failures(self, upload: Upload) -> None:
+        """Each failed transfer keeps its bytes, so their number is limited."""
+        with self._context.db.read() as connection:
+            failed = count_events(connection, upload.log, upload.capture, "quarantined")
+        if failed >= self._context.settings.max_quarantined:
+            raise Problem(
+                "upload_refused", "Capture again and announce that: these bytes never fitted."
+            )
+
+    async def _take(
+        self, transfer: Transfer, writer: StagedWriter, body: AsyncIterator[bytes]
+    ) -> _Taken:
+        """Write what comes until it ends, exceeds the announcement, or takes too long."""
+        settings = self._context.settings
+        size_bytes = transfer.upload.size_bytes
+        seconds = settings.upload_idle_s + size_bytes / settings.upload_min_bytes_per_s
+        deadline = time.monotonic() + seconds
+        taken = _Taken()
+        while not taken.ended:
+            idle_s = min(settings.upload_idle_s, max(0.0, deadline - time.monotonic()))
+            try:
+                async with asyncio.timeout(idle_s):
+                    chunk = await anext(body, None)
+            except TimeoutError:
+                taken.ended = "request_timeout"
+                break
+            except HTTPException:  # what Litestar makes of a sender who hung up
+                taken.ended = "content_truncated"
+                break
+            if chunk is None:
+                break
+            taken.size_bytes += len(chunk)
+            if taken.size_bytes > size_bytes:
+                taken.ended = "content_too_large"
+                chunk = chunk[: len(chunk) - (taken.size_bytes - size_bytes)]
+            taken.pieces.append(chunk)
+            taken.waiting_bytes += len(chunk)
+            if taken.waiting_bytes >= PIECE_BYTES:
+                await self._flush(taken, writer)
+        await self._flush(taken, writer)
+        return taken
+
+    async def _flush(self, taken: _Taken, writer: StagedWriter) -> None:
+        if taken.waiting_bytes:
+            pieces, taken.pieces, taken.waiting_bytes = taken.pieces, [], 0
+            await self._run(_write, writer, pieces)
+
+    async def _settle(self, transfer: Transfer, taken: _Taken, staged: StagedFile) -> Noted:
+        """Compare what came with what was announced; note it, or quarantine it and say so."""
+        metrics = self._context.metrics
+        metrics.uploaded_bytes.inc(staged.size_bytes)
+        code = taken.ended or _difference(transfer, staged)
+        metrics.uploads.labels(code or "received").inc()
+        if code:
+            await self._refuse(transfer, staged, code)
+        at = self._context.clock()
+        arrival = Arrival(upload=transfer.upload, received_at=at)
+        return await asyncio.wrap_future(self._arrivals.note(arrival))
+
+    async def _refuse(self, transfer: Transfer, staged: StagedFile, code: str) -> NoReturn:
+        """Keep the bytes, state it, tell the sender."""
+        await self._run(self.quarantine, transfer.organ, transfer.holder.name, staged, code)
+        details = {
+            "content_too_large": "More bytes came than were announced; they are kept aside.",
+            "content_truncated": "Fewer bytes came than were announced; they are kept aside.",
+            "digest_mismatch": "Other bytes came than were announced; they are kept aside.",
+            "request_timeout": "The transfer stalled; what came is kept aside. Begin again.",
+        }
+        raise Problem(code, details[code])
+
+    def quarantine(self, organ: Organ, actor: str, staged: StagedFile, code: str) -> None:
+        """Take bytes aside that are not what was announced, and state it; blocks.
+
+        Args:
+            organ: whose capture it is.
+            actor: who sent them.
+            staged: the bytes; the staging key is the capture's id.
+            code: why.
+        """
+        kept = self._context.staging.quarantine(staged, code)
+        with self._context.db.read() as connection:
+            record = records.find_record(connection, organ.log_id, kept.key)
+            upload = find_upload(connection, organ.log_id, kept.key)
+            previous = newest_about(connection, organ.log_id, kept.key)
+        if record is None or upload is None:
+            _log.warning("quarantined_without_capture", capture=kept.key, code=code)
+            return
+        deed = Deed(
+            capture=kept.key,
+            index=record.index,
+            event="quarantined",
+            actor=actor,
+            previous=previous,
+            content={
+                "sha256": kept.sha256,
+                "size_bytes": kept.size_bytes,
+                "media_type": upload.media_type,
+            },
+            reason=code,
+        )
+        require_logged(log_custody(organ.admission, deed).result())
+        _log.warning("quarantined", capture=kept.key, code=code)
+
+    async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call something that blocks in one of the inbox's threads."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, partial(function, *args, **kwargs)
+        )
+
+
+def read_digest(header: str | None) -> str | None:
+    """The SHA-256 of a Content-Digest header in hex, or None where it tells none.
+
+    Raises:
+        Problem: `bad_request`: the member is malformed.
+
+    Source: RFC 9530 section 2.
+    """
+    found = _DIGEST.search(header or "")
+    if not found:
+        return None
+    try:
+        digest = decode_base64(found[1])
+    except FieldInvalid as error:
+        raise Problem("bad_request", "The Content-Digest header is malformed.") from error
+    if len(digest) != 32:
+        raise Problem("bad_request", "The Content-Digest header is malformed.")
+    return digest.hex()
+
+
+def _write(writer: StagedWriter, pieces: Sequence[bytes]) -> None:
+    for piece in pieces:
+        writer.write(piece)
+
+
+def _difference(transfer: Transfer, staged: StagedFile) -> str:
+    """Why a transfer that came to its end is not the announced content, or nothing."""
+    upload = transfer.upload
+    if staged.size_bytes < upload.size_bytes:
+        return "content_truncated"
+    if staged.sha256 != upload.sha256 or transfer.digest not in {None, staged.sha256}:
+        return "digest_mismatch"
+    return ""

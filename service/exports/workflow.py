@@ -1,0 +1,237 @@
+"""Exports: stated first, then made.
+
+    1. request: one custody statement `exported` for each capture, and the export's row, in one
+       transaction of the log
+    2. make: the server states where the key chain stands; a checkpoint over all of it is waited
+       for until witnesses and an authority have answered, or for as long as the settings say
+    3. the package is written beside its place, synced, and given its name
+
+Does: both. Refuses to export a capture whose content is not stored yet.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from evidence.canonical import JSONObject
+from evidence.digest import Hasher
+from evidence.packing import write_package
+from evidence.tlog.note import ED25519
+from service.captures.queries import ContentState, find_uploads, newest_about, with_text
+from service.context import Context, Organ
+from service.custody import Deed, make_custody, require_logged
+from service.exports.build import Shelf, choose_anchor, collect, lay_out
+from service.exports.queries import (
+    EXPORT,
+    Export,
+    ExportState,
+    add_export,
+    expired_exports,
+    find_export,
+    mark_expired,
+    mark_ready,
+)
+from service.law.permissions import Holder
+from service.private_files import sync_folder
+from service.problems import Problem
+from service.work.queue import Piece, add_pieces, finish_piece
+from service.work.worker import Failures, Task
+from storage import records
+from storage.errors import NotFound, Unavailable
+from storage.log import Appended
+
+_PIECE_BYTES = 1024 * 1024
+
+
+class NotAnchoredYet(Unavailable):
+    """Witnesses or authorities have not answered for the export's checkpoint yet."""
+
+
+def request_export(
+    context: Context, organ: Organ, holder: Holder, captures: Sequence[str]
+) -> Export:
+    """State that somebody exports these captures, and leave the making behind; blocks.
+
+    Raises:
+        Problem: `capture_unknown`, or `content_pending` where content is not stored.
+    """
+    export = Export(
+        id=context.new_id().replace("-", ""),
+        log=organ.log_id,
+        organ=organ.id,
+        state=ExportState.PENDING,
+        requested_by=holder.name,
+        captures=tuple(captures),
+        created_at=context.clock(),
+        sha256=None,
+        size_bytes=None,
+        expires_at=None,
+    )
+    made = [make_custody(organ.admission, deed) for deed in _deeds(context, organ, export)]
+
+    def effects(connection: Connection, _appended: list[Appended]) -> None:
+        """The export exists if and only if its custody statements do."""
+        add_export(connection, export)
+        add_pieces(
+            connection,
+            log=export.log,
+            organ=export.organ,
+            kind=EXPORT,
+            subjects=[export.id],
+            at=export.created_at,
+        )
+
+    require_logged(organ.admission.submit_own(made, effects=effects).result())
+    return export
+
+
+def package_path(context: Context, export_id: str) -> Path:
+    """Where a made package lies."""
+    return context.places.exports / f"{export_id}.zip"
+
+
+class Exporting:
+    """Makes packages."""
+
+    def __init__(self, context: Context) -> None:
+        """Prepare for one context."""
+        self._context = context
+
+    def task(self) -> Task:
+        """The work that requests leave behind."""
+        return Task(kind=EXPORT, do=self.make)
+
+    def make(self, pieces: Sequence[Piece]) -> Failures:
+        """Make the package of one export; see the module's procedure."""
+        self._expire()
+        [piece] = pieces
+        organ = self._context.organs[piece.organ]
+        with self._context.db.read() as connection:
+            export = find_export(connection, piece.log, piece.subject)
+        if export is None:
+            raise NotFound("the export of this work is not there")
+        measured, size_bytes = self._write(organ, export)
+        at = self._context.clock()
+        with self._context.db.write() as connection:
+            finish_piece(connection, piece)
+            mark_ready(
+                connection,
+                export.id,
+                sha256=measured,
+                size_bytes=size_bytes,
+                at=at,
+                expires_at=at + timedelta(seconds=self._context.settings.export_kept_s),
+            )
+        return {}
+
+    def _write(self, organ: Organ, export: Export) -> tuple[str, int]:
+        shelf = _shelf(self._context, organ)
+        status = self._status(organ, export)
+        held = collect(shelf, export.captures, (status,))
+        anchor = choose_anchor(shelf, held[-1].record.index)
+        waited_s = (self._context.clock() - export.created_at).total_seconds()
+        expected = bool(organ.settings.witnesses or organ.settings.authorities)
+        if expected and not anchor.complete and waited_s < self._context.settings.export_wait_s:
+            raise NotAnchoredYet("the export's checkpoint is not witnessed and stamped yet")
+        at = self._context.clock()
+        contents = lay_out(shelf, export.captures, held, anchor, at)
+        path = package_path(self._context, export.id)
+        staged = path.with_suffix(".part")
+        with staged.open("w+b") as out:
+            write_package(contents, out)
+            out.flush()
+            os.fsync(out.fileno())
+            out.seek(0)
+            hasher = Hasher()
+            while piece := out.read(_PIECE_BYTES):
+                hasher.update(piece)
+        staged.replace(path)
+        sync_folder(path.parent)
+        measured = hasher.measured()
+        return measured.sha256, measured.size_bytes
+
+    def _status(self, organ: Organ, export: Export) -> str:
+        """The id of the statement that says where the key chain stands; one for each export.
+
+        It is the first `check` of the chain after the export's custody statements: a repeat after
+        a crash or a wait finds it and makes no second one.
+        """
+        with self._context.db.read() as connection:
+            last = max(
+                record.index
+                for record in records.find_records(connection, organ.log_id, export.captures)
+            )
+            about = records.records_about(connection, organ.log_id, export.captures[0])
+            last = max([last, *(record.index for record in about)])
+            checks = records.records_of_kind(connection, organ.log_id, "check", start=last + 1)
+            for record in checks:
+                if "keyring" in with_text(connection, record).statement.body:
+                    return record.statement_id
+        head = organ.admission.keys.head(organ.id)
+        status: JSONObject = {
+            "log": organ.origin,
+            "size": organ.log.latest().size,
+            "sequence": head.sequence,
+        }
+        if head.statement is not None:
+            status["head"] = head.statement
+        body: JSONObject = {"check": "keyring", "outcome": "pass", "keyring": status}
+        made = organ.admission.make("check", body)
+        [receipt] = require_logged(organ.admission.submit_own([made]).result())
+        return receipt.statement_id
+
+    def _expire(self) -> None:
+        """Remove packages that have been kept long enough."""
+        with self._context.db.read() as connection:
+            gone = expired_exports(connection, self._context.clock())
+        for export_id in gone:
+            with suppress(FileNotFoundError):
+                package_path(self._context, export_id).unlink()
+        if gone:
+            with self._context.db.write() as connection:
+                mark_expired(connection, gone)
+
+
+def _deeds(context: Context, organ: Organ, export: Export) -> list[Deed]:
+    with context.db.read() as connection:
+        found = find_uploads(connection, organ.log_id, export.captures)
+        rows = {
+            record.statement_id: record
+            for record in records.find_records(connection, organ.log_id, export.captures)
+        }
+        deeds: list[Deed] = []
+        for capture in export.captures:
+            if capture not in found or capture not in rows:
+                raise Problem("capture_unknown", "This organ's log holds no such capture.")
+            upload = found[capture]
+            if upload.state is not ContentState.STORED:
+                raise Problem(
+                    "content_pending", "A capture's content is not stored yet.", retry_after_s=1
+                )
+            deeds.append(
+                Deed(
+                    capture=capture,
+                    index=rows[capture].index,
+                    event="exported",
+                    actor=export.requested_by,
+                    previous=newest_about(connection, organ.log_id, capture),
+                    reference=export.id,
+                )
+            )
+    return deeds
+
+
+def _shelf(context: Context, organ: Organ) -> Shelf:
+    return Shelf(
+        db=context.db,
+        log=organ.log,
+        log_id=organ.log_id,
+        log_key=next(key for key in organ.log_keys if key.kind == ED25519),
+        policy=organ.policy,
+        objects=context.objects,
+        audience=context.deployment.audience,
+    )

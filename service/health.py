@@ -1,0 +1,99 @@
+"""For those who watch the service: is it alive, may it be used, what has it done.
+
+Does: answers without a token and tells nothing about captures. Refuses to call itself ready while
+a log is halted, the server's key is not enrolled, a worker is dead or the disk is full.
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from msgspec import Struct
+from sqlalchemy.exc import SQLAlchemyError
+
+from evidence.errors import KeyUnknown
+from service.context import Context, Organ
+from service.metrics import MEDIA_TYPE
+from service.work.queue import count_pieces
+
+Liveness = Callable[[], Mapping[str, bool]]
+
+
+class Health(Struct, frozen=True):
+    """The process answers."""
+
+    status: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether requests are welcome, and which checks say no."""
+
+    status: str
+    failed: list[str]
+
+
+@get("/healthz", sync_to_thread=False, summary="Is the process alive?")
+def get_health() -> Health:
+    """Always the same while the process answers."""
+    return Health(status="alive")
+
+
+@get("/readyz", sync_to_thread=True, summary="May the service be used?")
+def get_readiness(
+    context: NamedDependency[Context], liveness: NamedDependency[Liveness]
+) -> Response[Readiness]:
+    """200 if every check passes, else 503 and their names."""
+    checks = {
+        "database": _database(context),
+        "disk_reserve": _disk(context),
+        **liveness(),
+    }
+    for organ in context.organs.values():
+        status = organ.log.status()
+        checks[f"log_{organ.log_id}"] = status.halted is None
+        checks[f"publication_{organ.log_id}"] = status.publication is None
+        checks[f"server_key_{organ.id}"] = _enrolled(organ)
+    failed = sorted(name for name, passed in checks.items() if not passed)
+    return Response(
+        Readiness(status="not_ready" if failed else "ready", failed=failed),
+        status_code=HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK,
+    )
+
+
+@get(
+    "/metrics",
+    sync_to_thread=True,
+    media_type=MEDIA_TYPE,
+    summary="Counters in Prometheus' text form",
+)
+def get_metrics(context: NamedDependency[Context]) -> Response[bytes]:
+    """Totals, durations and queue lengths."""
+    with context.db.read() as connection:
+        counted = count_pieces(connection)
+    context.metrics.queued.clear()
+    for (kind, state), number in counted.items():
+        context.metrics.queued.labels(kind, state).set(number)
+    return Response(context.metrics.render(), media_type=MEDIA_TYPE)
+
+
+def _database(context: Context) -> bool:
+    try:
+        with context.db.read() as connection:
+            count_pieces(connection)
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def _disk(context: Context) -> bool:
+    free_bytes = context.objects.free_bytes()
+    return free_bytes is None or free_bytes > context.settings.disk_reserve_bytes
+
+
+def _enrolled(organ: Organ) -> bool:
+    try:
+        organ.admission.keys.public_key(organ.admission.signer.key_id)
+    except KeyUnknown:
+        return False
+    return True

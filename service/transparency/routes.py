@@ -1,0 +1,117 @@
+"""The log's public files: checkpoint, tiles and entry bundles under C2SP paths.
+
+Does: serves what is published. Full tiles never change and are cached for ever; the checkpoint is
+asked for anew each time. Refuses: texts, which are encrypted and no part of the public log, and
+strangers where the organ chose to keep its tiles to itself.
+
+Source: C2SP tlog-tiles, commit 5ba5ee83.
+"""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from litestar import Response, get
+from litestar.di import NamedDependency
+from litestar.params import PathParameter
+from msgspec import Struct
+
+from evidence.errors import TileInvalid
+from service.context import Context, Organ
+from service.edge import AnyRequest
+from service.guards import needs
+from service.law.permissions import Holder, Scope
+from service.problems import Problem
+from storage.errors import NotFound
+
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_ANEW = "no-cache"
+LogId = Annotated[str, PathParameter(max_length=64, description="Id of the log, as in /v1/logs.")]
+
+
+class LogView(Struct, frozen=True):
+    """A log of this deployment. Its keys are a copy for convenience, never a trust anchor."""
+
+    id: str
+    organ: str
+    origin: str
+    checkpoint: str
+    tiles: str
+    keys_not_a_trust_anchor: list[str]
+
+
+@get(
+    "/logs/{log:str}/checkpoint",
+    sync_to_thread=True,
+    media_type="text/plain; charset=utf-8",
+    summary="Fetch a log's newest published checkpoint",
+)
+def get_checkpoint(
+    log: LogId, request: AnyRequest, context: NamedDependency[Context]
+) -> Response[bytes]:
+    """The signed note, with the cosignature lines known so far."""
+    organ = _readable(log, request, context)
+    try:
+        note = organ.log.checkpoint()
+    except NotFound as error:
+        raise Problem("not_found", "Nothing is published yet.") from error
+    return Response(note, media_type="text/plain; charset=utf-8", headers={"cache-control": _ANEW})
+
+
+@get(
+    "/logs/{log:str}/tile/{path:path}",
+    sync_to_thread=True,
+    media_type="application/octet-stream",
+    summary="Fetch a tile or an entry bundle",
+    description="`<level>/<index>[.p/<width>]` for hashes and `entries/<index>[.p/<width>]` for"
+    " entries, as C2SP tlog-tiles names them.",
+)
+def get_tile(
+    log: LogId,
+    path: Annotated[str, PathParameter(description="Below `tile/`, in C2SP form.")],
+    request: AnyRequest,
+    context: NamedDependency[Context],
+) -> Response[bytes]:
+    """A published tile; any width up to what is published."""
+    organ = _readable(log, request, context)
+    try:
+        data = organ.log.tile(f"tile/{path.strip('/')}")
+    except (NotFound, TileInvalid) as error:
+        raise Problem("not_found", "No such tile is published.") from error
+    caching = _IMMUTABLE if organ.settings.public_tiles else "private, no-store"
+    return Response(
+        data,
+        status_code=HTTPStatus.OK,
+        media_type="application/octet-stream",
+        headers={"cache-control": caching},
+    )
+
+
+@get(
+    "/v1/logs",
+    guards=[needs(Scope.READ)],
+    sync_to_thread=False,
+    summary="List the organ's logs",
+)
+def get_logs(context: NamedDependency[Context], holder: NamedDependency[Holder]) -> list[LogView]:
+    """Where the holder's organ is logged."""
+    organ = context.organ(holder.organ)
+    return [
+        LogView(
+            id=organ.log_id,
+            organ=organ.id,
+            origin=organ.origin,
+            checkpoint=f"/logs/{organ.log_id}/checkpoint",
+            tiles=f"/logs/{organ.log_id}/tile/",
+            keys_not_a_trust_anchor=[key.encode() for key in organ.log_keys],
+        )
+    ]
+
+
+def _readable(log: str, request: AnyRequest, context: Context) -> Organ:
+    """The organ of a log that the caller may read; another organ's private log is not there."""
+    organ = context.organ_of_log(log)
+    if not organ.settings.public_tiles:
+        holder = context.doorkeeper.admit(request.headers.get("authorization"), Scope.READ)
+        if holder.organ != organ.id:
+            raise Problem("log_unknown", "This deployment keeps no such log.")
+    return organ

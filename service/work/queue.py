@@ -1,0 +1,264 @@
+"""Pieces of work in the database's outbox.
+
+    held ──content arrived──▶ waiting ──lease──▶ leased ──finish──▶ (row gone)
+                                 ▲                  │
+                                 └──retry, back-off─┴──too often──▶ failed
+
+Does: adds a piece in the transaction of the fact that causes it, leases pieces to one worker at a
+time, and counts attempts when it leases, so that work that kills its process is counted too.
+Refuses to finish work whose lease another worker has taken over.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from service.law.refusals import LeaseLost
+from storage.db.tables import outbox
+
+_FIRST_PAUSE_S = 1
+_LONGEST_PAUSE_S = 15 * 60
+
+
+class State(StrEnum):
+    """Where a piece of work stands."""
+
+    HELD = "held"
+    """Something else must happen first, such as the arrival of the content."""
+
+    WAITING = "waiting"
+    LEASED = "leased"
+    FAILED = "failed"
+    """Tried too often; stays for people to see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One leased piece of work.
+
+    Attributes:
+        id: its row.
+        log: id of the log.
+        organ: the organ.
+        kind: what is to be done.
+        subject: on what, 64 hex digits or an export's id.
+        attempts: this one included.
+        owner: to whom it is leased.
+    """
+
+    id: int
+    log: str
+    organ: str
+    kind: str
+    subject: str
+    attempts: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms pieces are leased.
+
+    Attributes:
+        lease_s: how long a piece stays with its worker.
+        attempts: after how many attempts it is shown as failed.
+    """
+
+    lease_s: int
+    attempts: int
+
+
+def add_pieces(
+    connection: Connection,
+    *,
+    log: str,
+    organ: str,
+    kind: str,
+    subjects: Sequence[str],
+    at: datetime,
+    state: State = State.WAITING,
+) -> None:
+    """Leave work behind, in the caller's transaction.
+
+    Args:
+        connection: in a write transaction.
+        log: id of the log.
+        organ: the organ.
+        kind: what is to be done.
+        subjects: on what; nothing happens for an empty list.
+        at: now, UTC.
+        state: `HELD` where something else must happen first.
+    """
+    rows = [
+        {
+            "log": log,
+            "organ": organ,
+            "kind": kind,
+            "subject": subject,
+            "state": state.value,
+            "attempts": 0,
+            "due_at": at,
+            "created_at": at,
+        }
+        for subject in subjects
+    ]
+    if rows:
+        connection.execute(insert(outbox), rows)
+
+
+def release_piece(connection: Connection, log: str, kind: str, subject: str, at: datetime) -> None:
+    """Let held work begin."""
+    connection.execute(
+        update(outbox)
+        .where(
+            outbox.c.log == log,
+            outbox.c.kind == kind,
+            outbox.c.subject == subject,
+            outbox.c.state == State.HELD.value,
+        )
+        .values(state=State.WAITING.value, due_at=at)
+    )
+
+
+def lease_pieces(
+    connection: Connection, kind: str, owner: str, at: datetime, limit: int, terms: Terms
+) -> list[Piece]:
+    """Take pieces that are due, oldest first.
+
+    A piece that was tried before is taken alone, so that one bad item cannot keep failing the
+    good ones beside it.
+
+    Args:
+        connection: in a write transaction.
+        kind: what can be done.
+        owner: unique to this worker.
+        at: now, UTC.
+        limit: how many at most.
+        terms: lease and attempts.
+    """
+    free = or_(
+        and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at),
+        and_(outbox.c.state == State.LEASED.value, outbox.c.lease_until <= at),
+    )
+    query = select(outbox).where(outbox.c.kind == kind, free)
+    rows = connection.execute(query.order_by(outbox.c.due_at, outbox.c.id).limit(limit)).all()
+    _fail(connection, [row.id for row in rows if row.attempts >= terms.attempts])
+    rows = [row for row in rows if row.attempts < terms.attempts]
+    if rows and rows[0].attempts:
+        rows = rows[:1]
+    rows = [row for number, row in enumerate(rows) if not (number and row.attempts)]
+    until = at + timedelta(seconds=terms.lease_s)
+    if rows:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.id.in_([row.id for row in rows]))
+            .values(
+                state=State.LEASED.value,
+                attempts=outbox.c.attempts + 1,
+                lease_owner=owner,
+                lease_until=until,
+            )
+        )
+    return [
+        Piece(
+            id=row.id,
+            log=row.log,
+            organ=row.organ,
+            kind=row.kind,
+            subject=row.subject,
+            attempts=row.attempts + 1,
+            owner=owner,
+        )
+        for row in rows
+    ]
+
+
+def require_lease(connection: Connection, piece: Piece) -> None:
+    """Demand that the piece is still this worker's.
+
+    Raises:
+        LeaseLost: the lease ran out and another worker took it, or it is done.
+    """
+    row = connection.execute(
+        select(outbox.c.lease_owner, outbox.c.state, outbox.c.attempts).where(
+            outbox.c.id == piece.id
+        )
+    ).one_or_none()
+    if row is None or tuple(row) != (piece.owner, State.LEASED.value, piece.attempts):
+        raise LeaseLost("Another worker has taken this work over.")
+
+
+def finish_piece(connection: Connection, piece: Piece) -> None:
+    """Done: the row goes; what was done is told by its statement.
+
+    Raises:
+        LeaseLost: the piece is no longer this worker's; nothing may be written for it.
+    """
+    require_lease(connection, piece)
+    connection.execute(delete(outbox).where(outbox.c.id == piece.id))
+
+
+def retry_piece(
+    connection: Connection, piece: Piece, problem: str, at: datetime, terms: Terms
+) -> State:
+    """Put a piece back after a failure, or show it as failed.
+
+    Args:
+        connection: in a write transaction.
+        piece: as leased.
+        problem: code of what went wrong.
+        at: now, UTC.
+        terms: how many attempts there are.
+
+    Returns:
+        Where it stands now.
+    """
+    state = State.FAILED if piece.attempts >= terms.attempts else State.WAITING
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (piece.attempts - 1), _LONGEST_PAUSE_S)
+    connection.execute(
+        update(outbox)
+        .where(
+            outbox.c.id == piece.id,
+            outbox.c.lease_owner == piece.owner,
+            outbox.c.attempts == piece.attempts,
+        )
+        .values(
+            state=state.value,
+            due_at=at + timedelta(seconds=pause_s),
+            lease_owner=None,
+            lease_until=None,
+            problem=problem,
+        )
+    )
+    return state
+
+
+def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tuple[State, str]]:
+    """What is still to be done on a subject: (state, last problem or empty) by kind."""
+    rows = connection.execute(
+        select(outbox.c.kind, outbox.c.state, outbox.c.problem).where(
+            outbox.c.log == log, outbox.c.subject == subject
+        )
+    )
+    return {row.kind: (State(row.state), row.problem or "") for row in rows}
+
+
+def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:
+    """How many pieces there are by kind and state."""
+    rows = connection.execute(
+        select(outbox.c.kind, outbox.c.state, func.count()).group_by(outbox.c.kind, outbox.c.state)
+    )
+    return {(kind, state): count for kind, state, count in rows}
+
+
+def _fail(connection: Connection, ids: Sequence[int]) -> None:
+    """Work that ended its process so often that nobody was left to say why."""
+    if ids:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(state=State.FAILED.value, lease_owner=None, lease_until=None)
+        )
