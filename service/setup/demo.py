@@ -1,0 +1,262 @@
+"""`fengni demo`: a whole deployment on one machine, with all that lies elsewhere in earnest.
+
+That is a time-stamp authority, two witnesses, a registrar, a device, an officer, a reviewer.
+
+Does: makes all of it once, loudly marked; at each start runs authority, witnesses and server as
+processes of their own and hands in rendered photos through the front door. Refuses to be mistaken
+for more: the server does not start on it in production mode, and the authority says in every
+token that it is none.
+
+    FOLDER/server/      the deployment               FOLDER/registrar/   its registrar
+    FOLDER/tsa/         the authority                FOLDER/witness-1/ FOLDER/witness-2/
+    FOLDER/people/      keys and tokens              FOLDER/photos/      what was handed in
+    FOLDER/journal/     the device's receipts        FOLDER/logs/        what the processes say
+"""
+
+import fcntl
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from evidence.keys import P256Signer
+from evidence.kinds.members import Role
+from evidence.tlog.note import VerifierKey, parse_vkey
+from service.access.tokens import issue_token
+from service.client.config import ClientConfig, write_config
+from service.context import Context, fresh_salt, system_clock
+from service.law.permissions import Scope
+from service.private_files import create_private, make_private_folder, write_private
+from service.settings import Deployment, Places, read_deployment, read_environment
+from service.setup.children import Children
+from service.setup.deployment import (
+    KNOWN_KEYS_FILE,
+    Plan,
+    create_deployment,
+    submit_offline,
+    write_deployment,
+)
+from service.setup.parties import Authority, Witness
+from service.setup.registrar import Desk, request_key
+from service.transparency.tsa import create_tsa
+from service.transparency.witness import create_witness
+from storage.db.engine import Database
+
+ORGAN = "demo-organ"
+LOG = "demo"
+WITNESSES = ("witness-1", "witness-2")
+AUTHORITY = "tsa"
+SERVER = "server"
+DEVICE = "device-demo"
+PEOPLE = {DEVICE: Role.DEVICE, "officer-003": Role.OFFICER, "reviewer-002": Role.REVIEWER}
+_SCOPES = {DEVICE: (Scope.CAPTURE, Scope.READ, Scope.VIEW, Scope.EXPORT)}
+_NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
+_TOKEN_LIFETIME = timedelta(days=90)
+_TOKEN_RENEWED = timedelta(days=7)
+
+
+class DemoBusy(Exception):
+    """Another demo runs in this folder, or the folder is something else."""
+
+
+class _Token(msgspec.Struct, frozen=True):
+    secret: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """A demo that lies in a folder.
+
+    Attributes:
+        folder: see the module.
+        port: where its server listens, on 127.0.0.1.
+    """
+
+    folder: Path
+    port: int
+
+    @property
+    def server(self) -> Path:
+        """The deployment's folder."""
+        return self.folder / SERVER
+
+    @property
+    def photos(self) -> Path:
+        """Where the rendered photos lie."""
+        return self.folder / "photos"
+
+    @property
+    def address(self) -> str:
+        """Where its server answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def make_demo(demo: Demo) -> None:
+    """Make everything, once; a folder that is there already is left as it is.
+
+    Raises:
+        DemoBusy: the folder holds something else.
+        SetupRefused, StorageError: it could not be made.
+    """
+    if demo.server.is_dir():
+        return
+    if demo.folder.exists() and any(demo.folder.iterdir()):
+        raise DemoBusy(f"{demo.folder} holds something that is no demo.")
+    folder = demo.folder.resolve()
+    making = folder.parent / f".{folder.name}.making"
+    shutil.rmtree(making, ignore_errors=True)
+    make_private_folder(making)
+    for name in ("people", "photos", "journal", "logs"):
+        make_private_folder(making / name)
+    root = create_tsa(making / AUTHORITY)
+    plan = Plan(
+        folder=making / SERVER,
+        registrar_folder=making / "registrar",
+        audience=f"demo-{fresh_salt()[:8]}",
+        organ=ORGAN,
+        log_id=LOG,
+        origin=f"fengni.example/demo/{fresh_salt()[:8]}",
+        authorities=(Authority(name=AUTHORITY, url=_NOWHERE, root=root, development=True),),
+        witnesses=lambda log_keys: _make_witnesses(making, log_keys),
+        development=True,
+    )
+    create_deployment(plan, more=lambda context, desk: _enrol_people(making, context, desk))
+    if folder.exists():
+        folder.rmdir()
+    making.rename(folder)
+
+
+def start_demo(demo: Demo, children: Children) -> None:
+    """Start authority, witnesses and server; return when the server answers.
+
+    Raises:
+        ChildFailed: one of them did not start.
+    """
+    for name in (AUTHORITY, *WITNESSES):
+        module = "tsa" if name == AUTHORITY else "witness"
+        arguments = [demo.folder / name, "--port", "0"]
+        children.start(name, f"service.transparency.{module}", arguments)
+    addresses = {name: children.address(name) for name in (AUTHORITY, *WITNESSES)}
+    settings = read_environment(folder=demo.server)
+    write_deployment(demo.server, _with_addresses(read_deployment(settings), addresses))
+    arguments = ["serve", demo.server, "--host", "127.0.0.1", "--port", str(demo.port)]
+    children.start(SERVER, "service.cli", arguments)
+    children.address(SERVER)
+
+
+def write_client_config(demo: Demo, path: Path, token: str) -> ClientConfig:
+    """Tell the command line where the demo is, so that it needs no options."""
+    deployment = read_deployment(read_environment(folder=demo.server))
+    folder = demo.folder.resolve()
+    config = ClientConfig(
+        server=demo.address,
+        token=token,
+        audience=deployment.audience,
+        organ=ORGAN,
+        log=LOG,
+        origin=deployment.organs[0].log.origin,
+        device_key_file=str(folder / "people" / f"{DEVICE}.pem"),
+        known_keys_file=str(folder / SERVER / KNOWN_KEYS_FILE),
+        journal_folder=str(folder / "journal"),
+        demo_folder=str(folder),
+    )
+    write_config(path, config)
+    return config
+
+
+def provide_token(demo: Demo, holder: str) -> str:
+    """The holder's bearer token; a new one where there is none or it ends soon."""
+    path = demo.folder / "people" / f"{holder}.token.json"
+    at = system_clock()
+    if path.exists():
+        token = msgspec.json.decode(path.read_bytes(), type=_Token)
+        if at < token.expires_at - _TOKEN_RENEWED:
+            return token.secret
+    db = Database(Places(demo.server).database_url)
+    try:
+        with db.write() as connection:
+            issued = issue_token(
+                connection,
+                organ=ORGAN,
+                holder=holder,
+                scopes=_SCOPES.get(holder, (Scope.READ, Scope.VIEW, Scope.EXPORT)),
+                lifetime_s=int(_TOKEN_LIFETIME.total_seconds()),
+                at=at,
+            )
+    finally:
+        db.close()
+    token = _Token(secret=issued.secret, expires_at=issued.expires_at)
+    write_private(path, msgspec.json.encode(token))
+    return issued.secret
+
+
+@contextmanager
+def hold_demo(folder: Path) -> Generator[None]:
+    """Hold a demo's folder, so that two demos cannot share it.
+
+    Raises:
+        DemoBusy: another process holds it.
+    """
+    with (folder / "demo.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DemoBusy(f"Another demo runs in {folder}.") from error
+        yield
+
+
+def _make_witnesses(making: Path, log_keys: tuple[VerifierKey, ...]) -> tuple[Witness, ...]:
+    log_vkeys = [key.encode() for key in log_keys]
+    return tuple(
+        Witness(
+            name=name,
+            url=_NOWHERE,
+            keys=tuple(
+                parse_vkey(vkey)
+                for vkey in create_witness(making / name, f"demo.example/{name}", log_vkeys)
+            ),
+            development=True,
+        )
+        for name in WITNESSES
+    )
+
+
+def _enrol_people(making: Path, context: Context, desk: Desk) -> None:
+    for holder, role in PEOPLE.items():
+        signer = P256Signer.generate()
+        create_private(making / "people" / f"{holder}.pem", signer.to_pem())
+        request = request_key(
+            signer,
+            audience=desk.audience,
+            organ=ORGAN,
+            role=role,
+            holder=holder,
+            at=context.clock(),
+            salt=fresh_salt(),
+        )
+        desk.enrol(request, lambda signed: submit_offline(context, ORGAN, signed))
+
+
+def _with_addresses(deployment: Deployment, addresses: dict[str, str]) -> Deployment:
+    """The deployment with the addresses at which the processes listen this time."""
+    return msgspec.structs.replace(
+        deployment,
+        organs=tuple(
+            msgspec.structs.replace(
+                organ,
+                authorities=tuple(
+                    msgspec.structs.replace(one, url=addresses[one.name])
+                    for one in organ.authorities
+                ),
+                witnesses=tuple(
+                    msgspec.structs.replace(one, url=addresses[one.name]) for one in organ.witnesses
+                ),
+            )
+            for organ in deployment.organs
+        ),
+    )
