@@ -5,6 +5,7 @@ starts and closes them in reverse. Refuses to hold anything at module level.
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from litestar.openapi import OpenAPIConfig
 from service.captures.adopting import adopt_leftovers
 from service.captures.arrivals import Arrivals
 from service.captures.content import get_content, put_content
+from service.captures.inspection import Inspecting
 from service.captures.reading import Reading
 from service.captures.routes import (
     announce_captures,
@@ -26,6 +28,7 @@ from service.captures.routes import (
     get_proof,
     get_statements,
 )
+from service.captures.sandbox import Sandbox
 from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
 from service.context import Context, fresh_id, open_context
@@ -39,6 +42,7 @@ from service.metrics import Metrics
 from service.pages import get_description, get_docs, get_front, get_problem
 from service.settings import Settings, find_unsafe, read_environment
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
+from service.transparency.workflow import Attesting, Stamping, ask_witnesses
 from service.work.queue import Terms
 from service.work.worker import Task, Worker
 
@@ -141,39 +145,59 @@ def start(settings: Settings, metrics: Metrics) -> Running:
     Raises:
         SettingsInvalid, StorageError: see `open_context`.
     """
+    published = threading.Event()
     with ExitStack() as opening:
-        context = open_context(settings, metrics=metrics)
+        context = open_context(
+            settings,
+            metrics=metrics,
+            witnessed=ask_witnesses,
+            published=lambda _log_id, _head: published.set(),
+        )
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):
             _log.warning("development_only", reason=unsafe)
-        workers = _workers(context)
+        sandbox = Sandbox(workers=max(1, settings.inspect_workers))
+        opening.callback(sandbox.close)
+        reading = Reading(context, sandbox)
+        workers = _workers(context, reading, sandbox)
         arrivals = Arrivals(context.db, workers[0].wake)
         arrivals.start()
         opening.callback(arrivals.close)
         inbox = Inbox(context, arrivals)
         opening.callback(inbox.close)
         adopt_leftovers(context, arrivals, inbox)
-        for worker in workers:
-            worker.start()
-            opening.callback(worker.close)
+        attesting = Attesting(context, published)
+        for thread in (*workers, attesting):
+            thread.start()
+            opening.callback(thread.close)
 
         def liveness() -> Mapping[str, bool]:
             """Which threads are alive."""
-            return {"arrivals": arrivals.alive, "workers": all(one.alive for one in workers)}
+            return {
+                "arrivals": arrivals.alive,
+                "attesting": attesting.alive,
+                "workers": all(one.alive for one in workers),
+            }
 
         return Running(
             context=context,
             inbox=inbox,
-            reading=Reading(context),
+            reading=reading,
             liveness=liveness,
             close=opening.pop_all().close,
         )
 
 
-def _workers(context: Context) -> list[Worker]:
-    """One thread for each kind of work; the first one stores."""
+def _workers(context: Context, reading: Reading, sandbox: Sandbox) -> list[Worker]:
+    """One thread for each task, as many as the settings say for inspections; the first stores."""
     terms = Terms(lease_s=context.settings.lease_s, attempts=context.settings.work_attempts)
-    tasks: list[Task] = [Ingest(context).task(), Exporting(context).task()]
+    inspecting = Inspecting(context, reading, sandbox).task()
+    tasks: list[Task] = [
+        Ingest(context).task(),
+        Exporting(context).task(),
+        Stamping(context).task(),
+        *([inspecting] * context.settings.inspect_workers),
+    ]
     return [
         Worker(
             task,

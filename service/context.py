@@ -6,11 +6,10 @@ start where two organs would share a log.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from types import MappingProxyType
 from uuid import uuid4
 
@@ -51,7 +50,9 @@ from storage.objects.local import LocalObjects
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
-Witnessed = Callable[[OrganSettings, Path], Iterable[WitnessAnswer]]
+Witnessed = Callable[
+    [OrganSettings, tuple[VerifierKey, ...], Policy | None], Iterable[WitnessAnswer]
+]
 Published = Callable[[str, CommittedHead], None]
 
 
@@ -160,7 +161,9 @@ def fresh_id() -> str:
     return str(uuid4())
 
 
-def nobody_asked(_organ: OrganSettings, _folder: Path) -> Iterable[WitnessAnswer]:
+def nobody_asked(
+    _organ: OrganSettings, _log_keys: tuple[VerifierKey, ...], _policy: Policy | None
+) -> Iterable[WitnessAnswer]:
     """No witness is asked."""
     return ()
 
@@ -256,11 +259,12 @@ def _open_log(
     clock: Callable[[], datetime],
 ) -> Log:
     log_id = organ.log.id
+    signer = log_signer(settings, organ.log)
     return Log.open(
         stores,
-        signer=log_signer(settings, organ.log),
+        signer=signer,
         clock=clock,
-        witnessed=witnessed(organ, settings.folder),
+        witnessed=witnessed(organ, signer.verifier_keys, _policy(settings, organ)),
         published=lambda head: published(log_id, head),
     )
 
@@ -280,12 +284,10 @@ def _open_organ(
         log_id=organ.log.id,
         max_content_bytes=settings.max_content_bytes,
     )
-    try:
+    with _named(organ):
         registrars = [
             Registrar(organ=organ.id, public_key=decode_base64(key)) for key in organ.registrars
         ]
-        signer = P256Signer.from_pem(_read_file(settings, organ.server_key_file))
-        policy = organ.witness_policy_file
         return Organ(
             id=organ.id,
             settings=organ,
@@ -293,18 +295,31 @@ def _open_organ(
                 log=log,
                 house=house,
                 keys=KeysInStep(db, organ.log.id, deployment.audience, registrars),
-                signer=signer,
+                signer=P256Signer.from_pem(_read_file(settings, organ.server_key_file)),
                 clock=clock,
                 fresh_salt=fresh_salt,
             ),
             log_keys=log_signer(settings, organ.log).verifier_keys,
-            policy=parse_policy(_read_file(settings, policy)) if policy else None,
+            policy=_policy(settings, organ),
             roots=tuple(
                 TimestampRoot(certificate=_certificate(settings, name))
                 for authority in organ.authorities
                 for name in authority.root_files
             ),
         )
+
+
+def _policy(settings: Settings, organ: OrganSettings) -> Policy | None:
+    name = organ.witness_policy_file
+    with _named(organ):
+        return parse_policy(_read_file(settings, name)) if name else None
+
+
+@contextmanager
+def _named(organ: OrganSettings) -> Generator[None]:
+    """Say whose key or policy is wrong."""
+    try:
+        yield
     except EvidenceError as error:
         raise SettingsInvalid(f"The organ {organ.id}: {error.detail}") from error
 

@@ -79,7 +79,10 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the application's life span."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except BaseExceptionGroup as group:
+                raise _innermost(group) from None  # the reason, not the plumbing around it
             return
         started = time.monotonic()
         request_id = self._new_id()
@@ -217,6 +220,13 @@ def problem_response(found: Occurrence, request_id: str) -> Response[bytes]:
         media_type=MEDIA_TYPE,
         headers=headers,
     )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The one error at the bottom of groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _complete(headers: MutableScopeHeaders, request_id: str) -> None:

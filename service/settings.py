@@ -57,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         export_kept_s: how long a made package is kept for fetching.
         lease_s: how long a piece of work stays with one worker.
         work_attempts: after how many attempts a piece of work is shown as failed.
-        inspect_workers: how many contents are inspected at once.
+        inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     export_kept_s: Seconds = 7 * 24 * 3600
     lease_s: Seconds = 60
     work_attempts: Count = 8
-    inspect_workers: Count = 2
+    inspect_workers: Annotated[int, Meta(ge=0, le=64)] = 2
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -11,6 +11,7 @@ Refuses to remove anything.
 """
 
 from service.captures.arrivals import Arrival, Arrivals
+from service.captures.inspection import OUTPUT_PREFIX
 from service.captures.queries import ContentState, Upload, count_events, find_upload, newest_about
 from service.captures.uploads import Inbox
 from service.context import Context, Organ
@@ -35,6 +36,9 @@ def adopt_leftovers(context: Context, arrivals: Arrivals, inbox: Inbox) -> None:
     if leftovers.dropped or leftovers.strangers:
         _log.warning("staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers))
     for staged in leftovers.finished:
+        if staged.key.startswith(OUTPUT_PREFIX):
+            context.objects.put_once(staged)  # an inspection's output; its work begins again
+            continue
         organ, upload = _owner(context, staged.key)
         if organ is None or upload is None:
             context.staging.quarantine(staged, "unknown_capture")

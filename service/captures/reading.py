@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from sqlalchemy import Connection
 
+from evidence.media.findings import Finding
 from evidence.statement import Statement
 from service.captures.queries import (
     ContentState,
@@ -24,6 +25,7 @@ from service.captures.queries import (
     statements_about,
     viewed_until,
 )
+from service.captures.sandbox import Sandbox, SandboxUnavailable
 from service.context import Context, Organ
 from service.custody import Deed, Event, log_custody, require_logged
 from service.law.permissions import Holder
@@ -66,9 +68,15 @@ class Held:
 class Reading:
     """Lets content be read, and states it. Threads may share it."""
 
-    def __init__(self, context: Context) -> None:
-        """Prepare for one context."""
+    def __init__(self, context: Context, sandbox: Sandbox) -> None:
+        """Prepare.
+
+        Args:
+            context: stores and organs.
+            sandbox: makes previews.
+        """
         self._context = context
+        self._sandbox = sandbox
         self._turn = threading.Lock()
         self._locks: OrderedDict[tuple[str, str], threading.Lock] = OrderedDict()
 
@@ -176,13 +184,19 @@ class Reading:
                 return
 
     def preview(self, held: Held) -> bytes:
-        """A small JPEG, decoded and encoded anew in the sandbox.
+        """A small JPEG, decoded and encoded anew in the sandbox; blocks.
 
         Raises:
-            Problem: `preview_unavailable`.
+            Problem: `preview_unavailable`, or `busy` where no sandbox comes up.
         """
-        del held
-        raise Problem("preview_unavailable", "This content has no preview.")
+        try:
+            with self.open(held) as stream:
+                made = self._sandbox.preview(stream.fileno())
+        except SandboxUnavailable as error:
+            raise Problem("busy", "No preview can be made now.", retry_after_s=_RETRY_S) from error
+        if isinstance(made, Finding):
+            raise Problem("preview_unavailable", made.detail)
+        return made
 
     def _lock(self, reader: str, subject: str) -> threading.Lock:
         """One lock for each reader and subject, the most recent ones kept."""

@@ -23,7 +23,7 @@ from evidence.merkle import consistency_proof, inclusion_proof
 from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.policy import Policy
 from storage import records
-from storage.errors import NotFound, Unavailable
+from storage.errors import LogRolledBack, NotFound, Unavailable
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.creation import create_log, require_apart
 from storage.log.publisher import PERIOD_S, Publisher
@@ -207,6 +207,14 @@ class Log:
         if self.latest().size - self._publisher.published_size > MAX_UNPUBLISHED_LEAVES:
             raise Unavailable("too much is committed and not yet published")
         return self._sequencer.submit(submission)
+
+    def halt(self, reason: str) -> None:
+        """Sign nothing more until a new start, which will look at everything.
+
+        Args:
+            reason: what somebody outside knows and we do not, one sentence for the operator.
+        """
+        self._sequencer.halt(LogRolledBack(reason))
 
     # ------------------------------------------------------------------ proving
 

@@ -159,6 +159,7 @@ def make_deployment(
     witnesses: tuple[WitnessSettings, ...] = (),
     policy_file: str | None = None,
     public_tiles: bool = True,
+    inspect_workers: int = 0,
     **settings: object,
 ) -> Made:
     """Make keys, stores, logs, enrolments and one token with every scope for each organ."""
@@ -185,6 +186,7 @@ def make_deployment(
     (folder / "deployment.json").write_bytes(msgspec.json.encode(deployment))
     made = Settings(
         folder=folder,
+        inspect_workers=inspect_workers,
         disk_reserve_bytes=int(str(settings.pop("disk_reserve_bytes", 0))),
         **settings,  # type: ignore[arg-type]
     )

@@ -12,6 +12,7 @@ from litestar.testing import TestClient
 from evidence.keys import P256Signer
 from evidence.leaf import leaf_of
 from evidence.merkle import hash_leaf, verify_inclusion
+from evidence.statement import SignedStatement
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.proof import parse_tlog_proof
 from service.context import log_signer
@@ -20,7 +21,9 @@ from tests.service.deployment_maker import PHOTO, Made, bearer, wire
 Client = TestClient[Any]
 
 
-def announce(client: Client, made: Made, *signed: Any, organ: str = "county-a") -> httpx.Response:
+def announce(
+    client: Client, made: Made, *signed: SignedStatement, organ: str = "county-a"
+) -> httpx.Response:
     """Announce as an organ's officer."""
     return client.post("/v1/captures", json=wire(*signed), headers=bearer(made.tokens[organ]))
 
@@ -55,9 +58,9 @@ def wait_until_stored(client: Client, made: Made, capture: str) -> None:
     raise AssertionError("the content was not stored in ten seconds")
 
 
-def seal(client: Client, made: Made, content: bytes = PHOTO, **options: Any) -> str:
+def seal(client: Client, made: Made, content: bytes = PHOTO, media_type: str = "image/jpeg") -> str:
     """Announce, send and wait; returns the capture's id."""
-    signed = made.parties["county-a"].capture(content, **options)
+    signed = made.parties["county-a"].capture(content, media_type=media_type)
     assert announce(client, made, signed).status_code == 200
     assert send(client, made, signed.id, content).status_code == 201
     wait_until_stored(client, made, signed.id)
@@ -267,7 +270,7 @@ def test_a_statement_of_another_organ_is_refused(client: Client, made: Made) -> 
 
 
 def test_the_proof_file_is_the_receipt(client: Client, made: Made) -> None:
-    """`.tlog-proof` carries the receipt's index and checkpoint; a witnessed one is not there yet."""
+    """`.tlog-proof` is the receipt; a witnessed one is not there yet."""
     signed = made.parties["county-a"].capture()
     answer = announce(client, made, signed).json()
     proof = parse_tlog_proof(get(client, made, f"/v1/captures/{signed.id}/proof").content)

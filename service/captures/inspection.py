@@ -1,0 +1,180 @@
+"""Inspection: what the tools read in stored content, stated as the server's opinion.
+
+    1. read the object in the sandbox
+    2. keep the full output as an object, named by its digest
+    3. compare it with the claim; differences are recorded, not judged
+    4. state `inspected`, while the lease holds
+
+Does: one piece after the other. Refuses to fail because of a file: a decoder that dies is what is
+stated. Refuses to delay anything: the content was sealed before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlalchemy import Connection
+
+from evidence.errors import EvidenceError
+from evidence.media.claims import Discrepancy, compare
+from evidence.statement import About, SignedStatement, Statement
+from service.captures.queries import newest_about
+from service.captures.reading import Held, Reading
+from service.captures.sandbox import InspectionResult, Sandbox, SandboxUnavailable
+from service.captures.workflow import INSPECT
+from service.context import Context, Organ
+from service.custody import require_logged
+from service.law.refusals import Refusal
+from service.problems import Problem
+from service.proofs import read_signed
+from service.work.queue import Piece, finish_piece, require_lease
+from service.work.worker import Failures, Task
+from storage import records
+from storage.errors import NotFound, StorageError, Unavailable
+from storage.log import Appended
+
+if TYPE_CHECKING:
+    from evidence.canonical import JSONObject
+
+OUTPUT_PREFIX = "facts-"
+"""Staging keys of outputs begin with it."""
+
+_BATCH = 4
+_MOST_FINDINGS = 64
+_OUTPUT_TYPE = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """One inspection, ready to be stated."""
+
+    held: Held
+    previous: str | None
+    result: InspectionResult
+    differences: tuple[Discrepancy, ...]
+    output: str
+
+
+class Inspecting:
+    """Inspects stored content."""
+
+    def __init__(self, context: Context, reading: Reading, sandbox: Sandbox) -> None:
+        """Prepare.
+
+        Args:
+            context: stores and organs.
+            reading: finds stored content.
+            sandbox: reads it.
+        """
+        self._context = context
+        self._reading = reading
+        self._sandbox = sandbox
+
+    def task(self) -> Task:
+        """The work that storing releases."""
+        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH)
+
+    def inspect(self, pieces: Sequence[Piece]) -> Failures:
+        """Do each piece; see the module's procedure."""
+        failures: dict[Piece, Exception] = {}
+        for piece in pieces:
+            try:
+                self._inspect(self._context.organs[piece.organ], piece)
+            except (StorageError, EvidenceError, Refusal) as error:
+                failures[piece] = error
+            except (SandboxUnavailable, Problem, OSError) as error:
+                fault = Unavailable("the content could not be inspected")
+                fault.__cause__ = error
+                failures[piece] = fault
+        return failures
+
+    def _inspect(self, organ: Organ, piece: Piece) -> None:
+        seen = self._look(organ, piece)
+
+        def guard(connection: Connection, _statement: Statement) -> None:
+            """Only while the lease holds: else another worker states the same."""
+            require_lease(connection, piece)
+
+        def effects(connection: Connection, _appended: list[Appended]) -> None:
+            """The piece is done in the transaction of its statement."""
+            finish_piece(connection, piece)
+
+        made = [self._statement(organ, seen)]
+        logged = organ.admission.submit_own(made, guard=guard, effects=effects)
+        require_logged(logged.result())
+
+    def _look(self, organ: Organ, piece: Piece) -> _Seen:
+        held = self._reading.find(organ, piece.subject)
+        with self._reading.open(held) as stream:
+            result = self._sandbox.inspect(stream.fileno(), held.size_bytes, held.media_type)
+        with self._context.db.read() as connection:
+            record = records.find_record(connection, organ.log_id, held.capture)
+            if record is None:
+                raise NotFound("the capture of this work is not there")
+            claim = read_signed(connection, record)[0]
+            previous = newest_about(connection, organ.log_id, held.capture)
+        facts = result.facts_json
+        return _Seen(
+            held=held,
+            previous=previous,
+            result=result,
+            differences=tuple(
+                compare(_object(msgspec.json.decode(claim.raw)["body"]), _decode(facts))
+                if facts
+                else ()
+            ),
+            output=self._keep(held.capture, facts) if facts else "",
+        )
+
+    def _keep(self, capture: str, output: bytes) -> str:
+        """Make an object of the full output; returns its name."""
+        with self._context.staging.begin(OUTPUT_PREFIX + capture, len(output)) as writer:
+            writer.write(output)
+            staged = writer.finish()
+        return self._context.objects.put_once(staged).name
+
+    def _statement(self, organ: Organ, seen: _Seen) -> SignedStatement:
+        result = seen.result
+        body: JSONObject = {
+            "input_sha256": seen.held.sha256,
+            "outcome": result.outcome,
+            "tools": [
+                {"name": tool.name, "version": tool.version, "sha256": tool.sha256}
+                for tool in result.tools
+            ],
+            "isolation": list(result.isolation),
+            "facets": [
+                {"facet": facet, "state": state.value} for facet, state in result.states.items()
+            ],
+            "findings": [
+                {"code": one.code, "facet": one.facet} if one.facet else {"code": one.code}
+                for one in result.findings[:_MOST_FINDINGS]
+            ],
+            "discrepancies": [_difference(one) for one in seen.differences[:_MOST_FINDINGS]],
+        }
+        if seen.output:
+            body["output"] = {
+                "sha256": seen.output,
+                "size_bytes": len(result.facts_json),
+                "media_type": _OUTPUT_TYPE,
+            }
+        about = About(statement=seen.held.capture, log=organ.origin, index=seen.held.index)
+        return organ.admission.make("inspected", body, about, seen.previous)
+
+
+def _difference(one: Discrepancy) -> "JSONObject":
+    members: JSONObject = {"code": one.code}
+    if one.difference is not None:
+        members["difference"] = one.difference
+    if one.unit:
+        members["unit"] = one.unit
+    return members
+
+
+def _decode(raw: bytes) -> dict[str, object]:
+    return msgspec.json.decode(raw, type=dict[str, object])
+
+
+def _object(value: object) -> dict[str, object]:
+    return msgspec.convert(value, dict[str, object])

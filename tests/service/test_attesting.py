@@ -1,0 +1,171 @@
+"""Witnesses and time: cosigned, stamped, exported, and stopped when somebody outside knows more."""
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from litestar.testing import TestClient
+
+from evidence.known_keys import KnownLog, PinnedRoot
+from evidence.report import Outcome
+from evidence.tlog.checkpoint import open_checkpoint
+from evidence.tlog.note import parse_vkey
+from evidence.tlog.policy import Group, LogLine, Policy
+from evidence.tlog.proof import parse_tlog_proof
+from evidence.verify import verify_package
+from service.app import create_app, start
+from service.context import log_signer
+from service.metrics import Metrics
+from service.settings import AuthoritySettings, WitnessSettings
+from service.transparency.tsa import create_tsa, tsa_server
+from service.transparency.witness import create_witness, witness_server
+from storage.errors import LogRolledBack
+from tests.service.deployment_maker import Made, make_deployment
+from tests.service.test_captures import get, seal
+from tests.service.test_exports import ask, fetch, known_keys
+from tests.transparency.running import running
+
+Client = TestClient[Any]
+NAME = "witness.example/west"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attested:
+    """A deployment with one witness and one authority that run."""
+
+    made: Made
+    policy: Policy
+    root: bytes
+
+
+@pytest.fixture
+def attested(tmp_path: Path) -> Iterator[Attested]:
+    """A deployment whose logs are cosigned and stamped."""
+    made = make_deployment(tmp_path / "deployment")
+    log_keys = [
+        key
+        for organ in made.deployment.organs
+        for key in log_signer(made.settings, organ.log).verifier_keys
+    ]
+    vkeys = create_witness(tmp_path / "west", NAME, [key.encode() for key in log_keys])
+    root = create_tsa(tmp_path / "tsa")
+    (made.settings.folder / "keys" / "tsa.der").write_bytes(root)
+    policy = Policy(
+        logs=tuple(LogLine(key=key) for key in log_keys),
+        witnesses={f"west-{number}": parse_vkey(vkey) for number, vkey in enumerate(vkeys, 1)},
+        groups=(Group(name="west", threshold=1, members=("west-1", "west-2")),),
+        quorum="west",
+    )
+    (made.settings.folder / "policy.txt").write_bytes(policy.encode())
+    with ExitStack() as servers:
+        witness = servers.enter_context(running(witness_server(tmp_path / "west", 0)))
+        authority = servers.enter_context(running(tsa_server(tmp_path / "tsa", 0)))
+        organs = tuple(
+            msgspec.structs.replace(
+                organ,
+                witnesses=(WitnessSettings(name="west", url=witness, development=True),),
+                authorities=(
+                    AuthoritySettings(
+                        name="tsa", url=authority, root_files=("keys/tsa.der",), development=True
+                    ),
+                ),
+                witness_policy_file="policy.txt",
+            )
+            for organ in made.deployment.organs
+        )
+        deployment = msgspec.structs.replace(made.deployment, organs=organs)
+        (made.settings.folder / "deployment.json").write_bytes(msgspec.json.encode(deployment))
+        yield Attested(made=replace(made, deployment=deployment), policy=policy, root=root)
+
+
+def wait_for(answered: Callable[[], httpx.Response]) -> httpx.Response:
+    """Ask until the answer is no longer 409."""
+    for _ in range(300):
+        answer = answered()
+        if answer.status_code != 409:
+            return answer
+        assert int(answer.headers["retry-after"]) > 0
+        time.sleep(0.05)
+    raise AssertionError("still pending after fifteen seconds")
+
+
+def test_every_rung_is_climbed_and_a_stranger_confirms_it(attested: Attested) -> None:
+    """Witnessed proof, Sigstore bundle, ladder and package: all of it holds."""
+    made = attested.made
+    with TestClient(create_app(made.settings)) as client:
+        capture = seal(client, made)
+        path = f"/v1/captures/{capture}"
+        proof = parse_tlog_proof(
+            wait_for(lambda: get(client, made, f"{path}/proof?min=witnessed")).content
+        )
+        keys = log_signer(made.settings, made.deployment.organs[0].log).verifier_keys
+        assert attested.policy.judge(open_checkpoint(proof.checkpoint, keys)).satisfied is True
+        bundle = wait_for(lambda: get(client, made, f"{path}/bundle"))
+        assert bundle.headers["content-type"] == "application/vnd.dev.sigstore.bundle.v0.3+json"
+        package = fetch(client, made, ask(client, made, capture).headers["location"])
+        rungs = get(client, made, path).json()["ladder"]
+    assert {one["rung"]: one["outcome"] for one in rungs} == {
+        "claimed": "pass",
+        "signed": "pass",
+        "received": "pass",
+        "logged": "pass",
+        "witnessed": "pass",
+        "time_stamped": "pass",
+        "stored": "pass",
+        "reviewed": "not_checked",
+    }
+    known = known_keys(made)
+    [(origin, log)] = known.logs.items()
+    pinned = replace(
+        known,
+        logs={origin: replace(log, policy=attested.policy)},
+        tsa_roots=(PinnedRoot(name="tsa", certificate=attested.root),),
+    )
+    report = verify_package(io.BytesIO(package), pinned, datetime.now(UTC))
+    assert (report.outcome, isinstance(log, KnownLog)) == (Outcome.PASS, True)
+
+
+def test_a_state_that_was_put_back_never_signs_again(attested: Attested, tmp_path: Path) -> None:
+    """Database, tiles, head and keys restored together: only the witness knows, and it is asked."""
+    made = attested.made
+    folder = made.settings.folder
+    shutil.copytree(folder, tmp_path / "backup")
+    with TestClient(create_app(made.settings)) as client:
+        capture = seal(client, made)
+        wait_for(lambda: get(client, made, f"/v1/captures/{capture}/proof?min=witnessed"))
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+    with pytest.raises(LogRolledBack, match="witness west saw"):
+        start(made.settings, Metrics())
+
+
+def test_a_published_log_is_served_with_its_cosignatures(attested: Attested) -> None:
+    """Checkpoint and tiles need no token; full and partial tiles are cached for ever."""
+    made = attested.made
+    with TestClient(create_app(made.settings)) as client:
+        capture = seal(client, made)
+        wait_for(lambda: get(client, made, f"/v1/captures/{capture}/proof?min=witnessed"))
+        checkpoint = client.get("/logs/county-a-2026/checkpoint")
+        size = int(checkpoint.text.split("\n")[1])
+        tile = client.get(f"/logs/county-a-2026/tile/0/000.p/{size}")
+        entries = client.get(f"/logs/county-a-2026/tile/entries/000.p/{size}")
+        missing = client.get("/logs/county-a-2026/tile/0/001")
+        strange = client.get("/logs/elsewhere/checkpoint")
+    assert "fengni.example/county-a-2026" in checkpoint.text
+    assert len(tile.content) == 32 * size
+    assert json.loads(entries.content[2 : 2 + int.from_bytes(entries.content[:2])])["kind"] == (
+        "hashedrekord"
+    )
+    assert "immutable" in tile.headers["cache-control"]
+    assert checkpoint.headers["cache-control"] == "no-cache"
+    assert (missing.status_code, strange.json()["code"]) == (404, "log_unknown")
