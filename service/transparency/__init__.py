@@ -1,0 +1,1 @@
+"""Time and witnesses: what people outside the operator say about the log."""
