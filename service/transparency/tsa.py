@@ -143,6 +143,7 @@ def tsa_server(folder: Path, port: int, *, host: str = "127.0.0.1") -> LoopbackS
     _openssl()
 
     def handle(request: Request) -> Answer:
+        """Answer a query, or say what this is."""
         if request.method == "GET":
             return _show(request.path, root)
         if request.content_type.partition(";")[0].strip().lower() != QUERY:
