@@ -18,7 +18,7 @@ import msgspec
 from evidence.errors import EvidenceError
 from evidence.keys import P256Signer
 from evidence.known_keys import KnownKeys, parse_known_keys
-from service.client.failures import Misused, Undecided
+from service.client.failures import Misused
 from service.private_files import write_private
 
 INSTALLED = Path("etc") / "fengni" / "client.json"
@@ -64,7 +64,7 @@ class ClientConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         """Read the trust file.
 
         Raises:
-            Undecided: it is missing or malformed; without it nothing can be confirmed.
+            Misused: it is missing or malformed; without it nothing can be confirmed.
         """
         return read_known_keys(Path(self.known_keys_file))
 
@@ -119,11 +119,11 @@ def read_known_keys(path: Path) -> KnownKeys:
     """Read a trust file.
 
     Raises:
-        Undecided: it is missing or malformed; without it nothing can be confirmed.
+        Misused: it is missing or malformed; without it nothing can be confirmed.
     """
     try:
         return parse_known_keys(path.read_bytes())
     except OSError as error:
-        raise Undecided(f"The file of known keys {path} cannot be read.") from error
+        raise Misused(f"The file of known keys {path} cannot be read.") from error
     except EvidenceError as error:
-        raise Undecided(f"The file of known keys {path} is not usable: {error.detail}") from error
+        raise Misused(f"The file of known keys {path} is not usable: {error.detail}") from error

@@ -42,6 +42,7 @@ class Claim:
         task: the task's name, where there is one.
         officer: the officer's pseudonym, where there is one.
         captured_at: UTC; None takes each file's own time.
+        utc_offset_min: offset of the device's local time in minutes, where it knows one.
         place: the body's member `place`, where one is claimed.
     """
 
@@ -49,6 +50,7 @@ class Claim:
     task: str | None = None
     officer: str | None = None
     captured_at: datetime | None = None
+    utc_offset_min: int | None = None
     place: Mapping[str, JSONValue] | None = None
 
     def likeness(self, **more: JSONValue) -> str:
@@ -58,6 +60,7 @@ class Claim:
             "task": self.task,
             "officer": self.officer,
             "captured_at": None if self.captured_at is None else format_time(self.captured_at),
+            "utc_offset_min": self.utc_offset_min,
             "place": None if self.place is None else dict(self.place),
             **more,
         }
@@ -69,12 +72,14 @@ class MeasuredFile:
     """A file as it was when it was hashed.
 
     Attributes:
+        named: the path as the person named it.
         path: where it lies, absolute.
         content: its digest and length.
         media_type: as its name tells, lowercase.
         modified_at: its own time, UTC.
     """
 
+    named: Path
     path: Path
     content: Measured
     media_type: str
@@ -118,6 +123,7 @@ class Device:
         chosen: dict[str, JSONValue] = {
             "officer": claim.officer,
             "task": claim.task,
+            "utc_offset_min": claim.utc_offset_min,
             "place": None if claim.place is None else dict(claim.place),
             "number": None if session is None else session.next_number,
         }
@@ -216,6 +222,7 @@ def measure_file(path: Path, on_bytes: Callable[[int], object]) -> MeasuredFile:
     except OSError as error:
         raise Misused(f"{path} cannot be read.") from error
     return MeasuredFile(
+        named=path,
         path=path.resolve(),
         content=hasher.measured(),
         media_type=media_type_of(path),

@@ -7,7 +7,7 @@ tick, and to show anything but progress while work goes on.
 import json
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from evidence.schema import format_time
 from service.client.upload import Sent, Stage
 
 SHORT_ID = 16
+_PIPE_WIDTH = 400  # a program that reads our lines wants them whole
 _STYLES = {
     Outcome.PASS: ("✓", "+", "green"),
     Outcome.CHANGED: ("✗", "x", "bold red"),
@@ -72,8 +73,9 @@ class Screen:
 
 def open_screen(*, quiet: bool = False) -> Screen:
     """The terminal or pipe of this process."""
+    piped = None if sys.stdout.isatty() else _PIPE_WIDTH
     return Screen(
-        out=Console(soft_wrap=True, highlight=False),
+        out=Console(soft_wrap=True, highlight=False, width=piped),
         err=Console(stderr=True, soft_wrap=True, quiet=quiet),
     )
 
@@ -111,10 +113,11 @@ def show_upload(screen: Screen, files: Sequence[Path]) -> Generator[UploadProgre
 
 
 @contextmanager
-def show_download(screen: Screen) -> "Generator[Progress]":
-    """Show a download while it goes on."""
+def show_download(screen: Screen) -> Generator[Callable[[int], None]]:
+    """Show a download while it goes on; hands out what to tell the length of each piece."""
     with _bars(screen) as progress:
-        yield progress
+        task = progress.add_task("fetching", total=None)
+        yield lambda size_bytes: progress.advance(task, size_bytes)
 
 
 def show_sent(screen: Screen, results: Sequence[Sent]) -> None:
@@ -165,7 +168,7 @@ def show_report(screen: Screen, report: Report, package: Path) -> None:
     for check in report.checks:
         subject = f" [dim]\\[{escape(check.subject[:SHORT_ID])}][/]" if check.subject else ""
         checks.add(f"{screen.mark(check.outcome)} {check.name:<21} {escape(check.detail)}{subject}")
-    screen.out.print(tree)
+    screen.out.print(tree, soft_wrap=False)
     screen.out.print(
         f"Known keys: version {report.known_keys_version}, SHA-256 {report.known_keys_sha256}"
     )

@@ -116,6 +116,15 @@ class Journal:
             raise KeyError(statement_id)
         return found
 
+    def captures_from(self, beginning: str) -> list[str]:
+        """Ids of the captures that begin with these hex digits."""
+        rows = self._connection.execute(
+            "SELECT statement_id FROM entries WHERE kind = 'capture'"
+            " AND substr(statement_id, 1, ?) = ?",
+            (len(beginning), beginning),
+        )
+        return [row[0] for row in rows]
+
     def of_session(self, session: str) -> list[Entry]:
         """The captures of a session, by their number."""
         return list(self._read("session = ? AND kind = 'capture' ORDER BY number", (session,)))

@@ -14,7 +14,7 @@ for a wish that the journal knows.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -76,7 +76,8 @@ class Wish:
 
     Attributes:
         files: the files, in the order in which they were named.
-        claim: what is said of all of them.
+        claim: what is said of all of them, and of the session.
+        own: what is said of single files instead, by their path.
         session: `visit`, `sortie` or `patrol` to put them into a session, or None.
         again: make new statements even where the journal knows the same wish.
         wait_for: how far each should have come before the command ends.
@@ -85,10 +86,15 @@ class Wish:
 
     files: tuple[Path, ...]
     claim: Claim
+    own: Mapping[Path, Claim] = field(default_factory=dict[Path, Claim])
     session: str | None = None
     again: bool = False
     wait_for: Stage = Stage.RECEIVED
     wait_s: float = 60.0
+
+    def claim_of(self, path: Path) -> Claim:
+        """What is said of one file."""
+        return self.own.get(path, self.claim)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,7 +160,7 @@ class Uploader:
         known = self.journal.alike(self.device.audience, self.device.signer.key_id, likeness)
         if known and not wish.again:
             return known[0]
-        entry = self.device.capture(file, wish.claim, session=session)
+        entry = self.device.capture(file, wish.claim_of(file.named), session=session)
         self.journal.add(entry, audience=self.device.audience, likeness=likeness)
         if session is not None:
             session.took(entry)
@@ -319,7 +325,9 @@ class Uploader:
 
 def _likeness(file: MeasuredFile, wish: Wish, session: str | None) -> str:
     """Everything that makes a wish about a file the same wish."""
-    return wish.claim.likeness(sha256=file.content.sha256, name=file.path.name, session=session)
+    return wish.claim_of(file.named).likeness(
+        sha256=file.content.sha256, name=file.path.name, session=session
+    )
 
 
 def _begun(entry: Entry, file: MeasuredFile) -> Sent:
@@ -334,3 +342,10 @@ def _checkpoint_members(note: bytes) -> JSONObject:
         "size": checkpoint.size,
         "root": checkpoint.root.hex(),
     }
+
+
+def exit_status(results: Sequence[Sent], wish: Wish) -> int:
+    """0 if all have come as far as wished, 1 if one was refused, 2 if the same call goes on."""
+    if any(one.code for one in results):
+        return 1
+    return 0 if all(one.stage.rank >= wish.wait_for.rank for one in results) else 2

@@ -28,7 +28,9 @@ from evidence.kinds.members import Role
 from evidence.tlog.note import VerifierKey, parse_vkey
 from service.access.tokens import issue_token
 from service.client.config import ClientConfig, write_config
+from service.client.device import Claim
 from service.context import Context, fresh_salt, system_clock
+from service.demo_photos import render_photos
 from service.law.permissions import Scope
 from service.private_files import create_private, make_private_folder, write_private
 from service.settings import Deployment, Places, read_deployment, read_environment
@@ -52,15 +54,27 @@ WITNESSES = ("witness-1", "witness-2")
 AUTHORITY = "tsa"
 SERVER = "server"
 DEVICE = "device-demo"
-PEOPLE = {DEVICE: Role.DEVICE, "officer-003": Role.OFFICER, "reviewer-002": Role.REVIEWER}
+OFFICER = "officer-003"
+TASK = "demo-inspection"
+PEOPLE = {DEVICE: Role.DEVICE, OFFICER: Role.OFFICER, "reviewer-002": Role.REVIEWER}
 _SCOPES = {DEVICE: (Scope.CAPTURE, Scope.READ, Scope.VIEW, Scope.EXPORT)}
 _NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
 _TOKEN_LIFETIME = timedelta(days=90)
 _TOKEN_RENEWED = timedelta(days=7)
+_FIRST_PHOTO_AGO = timedelta(minutes=40)  # the last of them is taken half an hour later
 
 
 class DemoBusy(Exception):
     """Another demo runs in this folder, or the folder is something else."""
+
+
+class _Photo(msgspec.Struct, frozen=True):
+    """What the demo's device claims of one rendered photo."""
+
+    name: str
+    captured_at: datetime
+    utc_offset_min: int
+    place: dict[str, int | str]
 
 
 class _Token(msgspec.Struct, frozen=True):
@@ -193,6 +207,42 @@ def provide_token(demo: Demo, holder: str) -> str:
     token = _Token(secret=issued.secret, expires_at=issued.expires_at)
     write_private(path, msgspec.json.encode(token))
     return issued.secret
+
+
+def provide_photos(demo: Demo) -> dict[Path, Claim]:
+    """The rendered photos with what the device claims of each; rendered at the first call."""
+    index = demo.photos / "claims.json"
+    if not index.exists():
+        photos: list[_Photo] = []
+        for photo in render_photos(system_clock() - _FIRST_PHOTO_AGO):
+            write_private(demo.photos / photo.name, photo.data)
+            place: dict[str, int | str] = {
+                "lat_e7": photo.lat_e7,
+                "lon_e7": photo.lon_e7,
+                "height_mm": photo.height_mm,
+                "accuracy_mm": photo.accuracy_mm,
+                "source": "gnss",
+            }
+            photos.append(
+                _Photo(
+                    name=photo.name,
+                    captured_at=photo.captured_at,
+                    utc_offset_min=photo.utc_offset_min,
+                    place=place,
+                )
+            )
+        write_private(index, msgspec.json.encode(photos))
+    return {
+        demo.photos / photo.name: Claim(
+            mode="attended",
+            task=TASK,
+            officer=OFFICER,
+            captured_at=photo.captured_at,
+            utc_offset_min=photo.utc_offset_min,
+            place=photo.place,
+        )
+        for photo in msgspec.json.decode(index.read_bytes(), type=list[_Photo])
+    }
 
 
 @contextmanager

@@ -21,7 +21,6 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from storage.tiles import LocalTiles
 
 from evidence.errors import EvidenceError
 from evidence.keyring import Registrar
@@ -53,6 +52,7 @@ from storage.log import create_log
 from storage.log.texts import TextKeys
 from storage.objects.local import LocalObjects
 from storage.staging import Staging
+from storage.tiles import LocalTiles
 
 KNOWN_KEYS_FILE = "known-keys.json"
 POLICY_FILE = "witness-policy.txt"

@@ -124,12 +124,6 @@ def witness_policy(log_keys: Sequence[VerifierKey], witnesses: Sequence[Witness]
     )
 
 
-def keys_of_witness(policy: Policy, name: str) -> tuple[VerifierKey, ...]:
-    """The keys under which a policy knows a witness: the members of its group, or its own line."""
-    members = next((group.members for group in policy.groups if group.name == name), (name,))
-    return tuple(policy.witnesses[one] for one in members if one in policy.witnesses)
-
-
 def _checked(name: str) -> str:
     try:
         NAME.check(name, "")

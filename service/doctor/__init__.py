@@ -1,0 +1,124 @@
+"""`fengni doctor`: does this deployment do what it must, as far as can be seen from here?
+
+Does: looks at a deployment's folder beside a running server or without one, changes nothing that
+counts, and answers each question with pass, fail, note (true and worth knowing) or unknown (and
+what is missing). Refuses to call something good that it could not try: a store that only promises
+is tried on a scratch copy, a witness that does not answer is unknown.
+
+1. settings and deployment file, what is for development only
+2. database: schema, integrity, and evidence rows that refuse to be changed
+3. each log: database, head store, published tiles and witnesses agree on size and root
+4. the object store: creates once, refuses to overwrite, what really protects an object
+5. each time-stamp authority: stamps, under the pinned root
+6. disk: space above the reserve
+7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
+8. clock: against the last commit and the authorities
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from evidence.errors import EvidenceError
+from evidence.timestamp import Timestamp
+from service.context import log_stores
+from service.doctor.diagnosis import Answer, Diagnosis, Findings, failed, noted, passed
+from service.doctor.outside import (
+    check_authority,
+    check_clock,
+    check_keys,
+    check_known_keys,
+    check_witnesses,
+)
+from service.doctor.stores import check_database, check_disk, check_heads, check_objects
+from service.settings import (
+    Deployment,
+    OrganSettings,
+    Places,
+    Settings,
+    SettingsInvalid,
+    find_unsafe,
+    read_deployment,
+)
+from storage.db.engine import Database
+from storage.errors import StorageError
+from storage.log.texts import TextKeys
+
+
+def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
+    """Do all the checks of the module, in their order.
+
+    Args:
+        settings: of the deployment.
+        at: now, UTC.
+
+    Returns:
+        At least one answer to each question that could be asked.
+    """
+    try:
+        deployment = read_deployment(settings)
+    except SettingsInvalid as error:
+        return [failed("settings", str(error))]
+    found = [*_check_settings(settings, deployment)]  # 1
+    places = Places(settings.folder)
+    db = Database(deployment.database_url or places.database_url)
+    try:
+        found += _asked("database", lambda: check_database(db))  # 2
+        for organ in deployment.organs:
+            found += _check_log(settings, organ, db)  # 3
+        found += _asked("objects", lambda: check_objects(places))  # 4
+        stamps: list[Timestamp] = []
+        for organ in deployment.organs:
+            for one in organ.authorities:
+                found += check_authority(settings, one, at, stamps)  # 5
+        found += _asked("disk", lambda: check_disk(settings, places))  # 6
+        for organ in deployment.organs:
+            found += _check_keys(settings, deployment, organ, db)  # 7
+        found += _asked("keys", lambda: check_known_keys(settings, deployment, at))
+        found += _asked("clock", lambda: check_clock(deployment, db, at, stamps))  # 8
+    finally:
+        db.close()
+    return found
+
+
+def exit_code(found: list[Diagnosis]) -> int:
+    """0 where nothing is wrong, 1 where something is, 2 where something could not be asked."""
+    answers = {one.answer for one in found}
+    if Answer.FAIL in answers:
+        return 1
+    return 2 if Answer.UNKNOWN in answers else 0
+
+
+def _check_settings(settings: Settings, deployment: Deployment) -> Findings:
+    yield passed("settings", f"The deployment {deployment.audience} is complete and well formed.")
+    for unsafe in find_unsafe(settings, deployment):
+        yield noted("settings.development", f"For development only: {unsafe}.")
+
+
+def _check_log(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
+    """The log's own memories, then what the witnesses remember of it."""
+    places = Places(settings.folder)
+    texts = TextKeys(places.text_keys)
+    try:
+        stores = log_stores(places, organ.log, db, texts)
+        found = _asked("log", lambda: check_heads(settings, organ, stores))
+    finally:
+        texts.close()
+    return found + _asked("witness", lambda: check_witnesses(settings, organ, db))
+
+
+def _check_keys(
+    settings: Settings, deployment: Deployment, organ: OrganSettings, db: Database
+) -> list[Diagnosis]:
+    return _asked("keys", lambda: check_keys(settings, deployment, organ, db))
+
+
+def _asked(name: str, check: Callable[[], Findings]) -> list[Diagnosis]:
+    """The answers to a check; what breaks it off is an answer too."""
+    found: list[Diagnosis] = []
+    try:
+        found.extend(check())
+    except (StorageError, EvidenceError) as error:
+        found.append(failed(f"{name}.{error.code}", error.detail))
+    except (OSError, SettingsInvalid) as error:
+        found.append(failed(name, str(error)))
+    return found

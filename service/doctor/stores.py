@@ -1,0 +1,159 @@
+"""What a deployment holds itself: database, log, objects, disk.
+
+Does: reads, and tries the store on a scratch copy. Refuses to write to what it examines.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from evidence.tlog.checkpoint import open_checkpoint
+from service.context import log_signer
+from service.doctor.diagnosis import Findings, failed, noted, passed
+from service.settings import (
+    OrganSettings,
+    Places,
+    Settings,
+)
+from storage import records
+from storage.db.engine import Database
+from storage.db.tables import EVIDENCE
+from storage.errors import IntegrityAlarm
+from storage.log import LogStores
+from storage.log.tree import LogTree
+from storage.objects import AssuranceLevel, StagedFile
+from storage.objects.local import LocalObjects
+from storage.staging import Staging
+
+_CANARY = b"fengni doctor: the first bytes under this name\n"
+_OTHER = b"fengni doctor: other bytes for the same name\n"
+
+
+def check_database(db: Database) -> Findings:
+    """Schema, integrity, and evidence rows that refuse to be changed."""
+    db.require_newest()
+    with db.read() as connection:
+        told = connection.execute(text("PRAGMA quick_check")).scalar_one()
+    if told != "ok":
+        yield failed("database.integrity", "SQLite finds the database damaged.")
+    else:
+        yield passed("database.integrity", "The schema is the newest and SQLite finds no damage.")
+    open_tables = _without_triggers(db)
+    if open_tables:
+        tables = ", ".join(open_tables)
+        yield failed("database.append_only", f"Rows of these tables can be changed: {tables}.")
+    elif not _refuses_update(db):
+        yield failed("database.append_only", "A first record could be changed.")
+    else:
+        yield passed("database.append_only", "Evidence rows refuse UPDATE and DELETE.")
+
+
+def _without_triggers(db: Database) -> list[str]:
+    with db.read() as connection:
+        query = text("SELECT tbl_name || '_' || name FROM sqlite_master WHERE type = 'trigger'")
+        there = set(connection.execute(query).scalars())
+    wanted = ("no_update", "no_delete")
+    return [
+        table.name
+        for table in EVIDENCE
+        if not all(f"{table.name}_{table.name}_{name}" in there for name in wanted)
+    ]
+
+
+def _refuses_update(db: Database) -> bool:
+    """Try to change the first record, and take it back should that go through."""
+    try:
+        with db.write() as connection:
+            connection.execute(text("UPDATE records SET log = log WHERE idx = 0"))
+            raise _TakenBackError
+    except DBAPIError:
+        return True
+    except _TakenBackError:
+        return False
+
+
+class _TakenBackError(Exception):
+    """A change that should have been refused went through and is rolled back."""
+
+
+def check_heads(settings: Settings, organ: OrganSettings, stores: LogStores) -> Findings:
+    """Database, head store and tiles: the memories here of how far the log was signed."""
+    keys = log_signer(settings, organ.log).verifier_keys
+    published = stores.tiles.checkpoint()
+    head = stores.heads.read()
+    with stores.db.read() as connection:
+        newest = records.newest_checkpoint(connection, stores.log_id)
+    if newest is None:
+        yield failed("log.head", "The database knows no checkpoint of the log.")
+        return
+    open_checkpoint(newest.note, keys)
+    if (head.size, head.root) != (newest.size, newest.root) and head.size >= newest.size:
+        yield failed("log.head", f"The head store says {head.size}, the database {newest.size}.")
+    else:
+        yield passed("log.head", f"Database and head store agree on {newest.size} entries.")
+    if published is None:
+        yield noted("log.published", "Nothing is published yet.")
+        return
+    shown = open_checkpoint(published, keys).checkpoint
+    with stores.db.read() as connection:
+        same = records.checkpoints_of(connection, stores.log_id, [shown.size])
+    if shown.size not in same or same[shown.size].root != shown.root:
+        yield failed("log.published", "The published checkpoint is none that the database knows.")
+    else:
+        yield passed("log.published", f"{shown.size} entries are published under a known root.")
+    LogTree.load(stores.tiles, shown.size, shown.root)
+    yield passed("log.tiles", f"The tiles lead to the root of {shown.size} entries.")
+
+
+def check_objects(places: Places) -> Findings:
+    """The store itself is not written to; a scratch store beside it shows what it can do."""
+    level = LocalObjects(places.objects).level()
+    with tempfile.TemporaryDirectory(prefix=".doctor-", dir=places.folder) as name:
+        kept = _tries(Path(name))
+    if not kept:
+        yield failed("objects.create_once", "A name that was taken could be given other bytes.")
+    else:
+        yield passed("objects.create_once", "Objects are created once and never overwritten.")
+    if level in (AssuranceLevel.DIRECTORY_MODE_BITS, AssuranceLevel.DIRECTORY_IMMUTABLE):
+        who = "root" if os.geteuid() == 0 else "the account that runs this"
+        yield noted(
+            "objects.assurance",
+            f"What protects an object here is {level.value}: {who} can get around it, and the"
+            " next verification notices.",
+        )
+
+
+def _tries(folder: Path) -> bool:
+    """Whether a name once given keeps its bytes: the same again is fine, others are refused."""
+    objects = LocalObjects.create(folder / "objects", store_id="doctor")
+    staging = Staging.create(folder / "staging", reserve_bytes=0)
+    first = _stage(staging, "first", _CANARY)
+    name = objects.put_once(first).name
+    again = objects.put_once(_stage(staging, "again", _CANARY))
+    other = replace(_stage(staging, "other", _OTHER), sha256=name)
+    with contextlib.suppress(IntegrityAlarm):  # refusing is as good as keeping what was there
+        objects.put_once(other)
+    with objects.open(name) as stream:
+        return again.name == name and stream.read() == _CANARY
+
+
+def _stage(staging: Staging, key: str, data: bytes) -> StagedFile:
+    writer = staging.begin(key, len(data))
+    writer.write(data)
+    return writer.finish()
+
+
+def check_disk(settings: Settings, places: Places) -> Findings:
+    """Space above the reserve, at which content is refused."""
+    free = shutil.disk_usage(places.folder).free
+    spare = (free - settings.disk_reserve_bytes) // 2**20
+    if spare < 0:
+        yield failed("disk.reserve", "Less is free than the reserve: content is refused (507).")
+    else:
+        yield passed("disk.reserve", f"{spare:,} MiB are free above the reserve.")

@@ -1,0 +1,77 @@
+"""`fengni log fsck`: every log of a deployment, recomputed from what is kept.
+
+Does: opens the stores read-only beside a running server or without one, and checks each log
+under the public keys of its own key files. Refuses to repair anything.
+"""
+
+from dataclasses import dataclass
+
+from service.context import log_signer, log_stores
+from service.settings import OrganSettings, Places, Settings, read_deployment
+from storage import records
+from storage.db.engine import Database
+from storage.log.findings import Finding
+from storage.log.fsck import fsck
+from storage.log.texts import TextKeys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedLog:
+    """One log and what is wrong with it.
+
+    Attributes:
+        log: its id in addresses.
+        origin: its name in checkpoints.
+        size: of its newest checkpoint.
+        findings: empty where it is clean.
+    """
+
+    log: str
+    origin: str
+    size: int
+    findings: tuple[Finding, ...]
+
+    def document(self) -> dict[str, object]:
+        """The same as JSON."""
+        return {
+            "log": self.log,
+            "origin": self.origin,
+            "size": self.size,
+            "findings": [
+                {"code": one.code, "place": one.place, "detail": one.detail}
+                for one in self.findings
+            ],
+        }
+
+
+def check_logs(settings: Settings) -> list[CheckedLog]:
+    """Check every log of a deployment.
+
+    Raises:
+        SettingsInvalid: it is no deployment.
+        StorageError: a store does not answer at all.
+    """
+    deployment = read_deployment(settings)
+    places = Places(settings.folder)
+    db = Database(deployment.database_url or places.database_url)
+    try:
+        texts = TextKeys(places.text_keys)
+        try:
+            return [_check(settings, organ, db, texts) for organ in deployment.organs]
+        finally:
+            texts.close()
+    finally:
+        db.close()
+
+
+def _check(settings: Settings, organ: OrganSettings, db: Database, texts: TextKeys) -> CheckedLog:
+    stores = log_stores(Places(settings.folder), organ.log, db, texts)
+    findings = fsck(stores, log_signer(settings, organ.log).verifier_keys)
+    with db.read() as connection:
+        newest = records.newest_checkpoint(connection, organ.log.id)
+    return CheckedLog(
+        log=organ.log.id,
+        origin=organ.log.origin,
+        size=0 if newest is None else newest.size,
+        findings=tuple(findings),
+    )
