@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import typer
+from litestar import Litestar
 
 from evidence import schema
 from evidence.errors import EvidenceError
 from evidence.kinds import ALL
 from evidence.kinds.members import Kind
 from evidence.report import CHECKS, NOT_PROVEN, PROVEN, RUNGS, Outcome
+from service.app import create_app
+from service.cli import app as cli
 from service.law.refusals import Refusal
+from service.openapi import describe
 from service.problems import REGISTRY
 from service.settings import PREFIX, Settings
 from storage.errors import StorageError
@@ -57,10 +62,11 @@ def attributes(documented: type) -> dict[str, str]:
 
 
 def descendants(root: type[Exception]) -> list[type[Exception]]:
-    """The class and everything below it, parents first, in the order of definition."""
+    """The class and everything of ours below it, parents first, siblings by name."""
     found = [root]
-    for child in root.__subclasses__():
-        found += descendants(child)
+    for child in sorted(root.__subclasses__(), key=lambda one: one.__name__):
+        if child.__module__.split(".")[0] in {"evidence", "storage", "service"}:
+            found += descendants(child)
     return found
 
 
@@ -153,6 +159,48 @@ def problems_page() -> str:
     return intro + table(("code", "status", "title", "中文"), rows)
 
 
+def commands() -> list[tuple[str, Any]]:
+    """Every command of `fengni`, subcommands after their group's name."""
+    found: list[tuple[str, Any]] = []
+    groups: list[tuple[str, Any]] = [("fengni", typer.main.get_command(cli))]
+    while groups:
+        path, group = groups.pop(0)
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                groups.append((f"{path} {name}", command))
+            else:
+                found.append((f"{path} {name}", command))
+    return found
+
+
+def command_section(path: str, command: Any) -> str:  # noqa: ANN401  # typer's own, untyped
+    """One command: what it does, its arguments and options."""
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    usage = " ".join([path, *(one.metavar or f"{one.name.upper()}" for one in arguments)])
+    rows: list[tuple[str, ...]] = []
+    for one in command.params:
+        names = one.metavar or one.name.upper() if one in arguments else ", ".join(one.opts)
+        shown = f"{names} {one.metavar}" if one not in arguments and one.metavar else names
+        fallback = "" if one.default in (None, False, ()) else f"`{one.default}`"
+        rows.append((f"`{shown}`", "demanded" if one.required else fallback, one.help or ""))
+    parts = [f"## `{usage}`\n", f"{command.help}\n"]
+    if rows:
+        parts.append(table(("argument or option", "default", "means"), rows))
+    return "\n".join(parts)
+
+
+def cli_page() -> str:
+    """Every command with every argument and option."""
+    intro = (
+        "# Command line\n\n`fengni COMMAND --help` says the same. Exit status: 0 done or passed, "
+        "1 a firm no, 2 could not be decided (the same command may be given again), 64 wrong "
+        "usage.\n\nVerifying needs none of this: "
+        "[`python -m evidence verify`](../how-to/verify-a-package.md) runs without the server's "
+        "libraries.\n\n"
+    )
+    return intro + "\n".join(command_section(path, command) for path, command in commands())
+
+
 def settings_page() -> str:
     """Every environment variable.
 
@@ -191,10 +239,49 @@ def checks_page() -> str:
     )
 
 
+def route_section(method: str, path: str, operation: Mapping[str, Any]) -> str:
+    """One route: what it is for, what it takes, what it answers."""
+    parts = [f"## `{method.upper()} {path}`\n", f"{operation['summary']}.\n"]
+    if operation.get("description"):
+        parts.append(f"{operation['description']}\n")
+    parts.append("" if operation.get("security") else "Needs no bearer token.\n")
+    rows: list[tuple[str, ...]] = []
+    for one in operation.get("parameters", []):
+        needed = "always" if one.get("required") else "optional"
+        rows.append((f"`{one['name']}`", one["in"], needed, one.get("description", "")))
+    if rows:
+        parts.append(table(("parameter", "in", "there", "means"), rows))
+    statuses = ", ".join(f"`{status}`" for status in operation["responses"] if status != "default")
+    parts.append(f"Answers {statuses}, or a [problem](problems.md).\n")
+    return "\n".join(part for part in parts if part)
+
+
+def application() -> Litestar:
+    """The application as it would be served; nothing is opened before it runs."""
+    return create_app(Settings(folder=Path("nowhere"))).app
+
+
+def http_page() -> str:
+    """Every route."""
+    document = describe(application())
+    intro = (
+        "# HTTP interface\n\nThe same description, with the form of every body, is served at "
+        "`/openapi.json` and, as a page that loads nothing, at `/docs`. A bearer token goes into "
+        "`Authorization: Bearer …`.\n\n"
+    )
+    return intro + "\n".join(
+        route_section(method, path, operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    )
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "statements.md": statements_page,
     "checks.md": checks_page,
+    "cli.md": cli_page,
     "errors.md": errors_page,
+    "http.md": http_page,
     "problems.md": problems_page,
     "settings.md": settings_page,
 }

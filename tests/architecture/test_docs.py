@@ -65,6 +65,29 @@ def test_every_error_has_a_code_of_its_own_and_a_problem(root: type[Exception]) 
     assert [code for code in codes if code not in REGISTRY] == []
 
 
+def test_every_command_and_option_is_described() -> None:
+    """The command line says of every command, argument and option what it is for."""
+    silent = [
+        f"{path} {one.name}"
+        for path, command in GENERATOR.commands()
+        for one in [command, *command.params]
+        if not one.help
+    ]
+    assert silent == []
+
+
+def test_every_route_and_parameter_is_described() -> None:
+    """The API says of every route what it is for, and of every parameter what it means."""
+    silent = [
+        f"{method} {path} {parameter['name']}"
+        for path, operations in GENERATOR.describe(GENERATOR.application())["paths"].items()
+        for method, operation in operations.items()
+        for parameter in [*operation.get("parameters", []), {"name": "", **operation}]
+        if not (parameter.get("description") or parameter.get("summary"))
+    ]
+    assert silent == []
+
+
 @pytest.mark.parametrize("path", markdown(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_between_pages_lead_somewhere(path: Path) -> None:
     """Every relative link of a page leads to a file that is there."""

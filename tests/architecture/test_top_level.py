@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.app import VERSION
 from tests.tools import ROOT, require_tool
 
 TOP_LEVEL = frozenset(
@@ -102,6 +103,12 @@ def test_the_verifier_needs_little() -> None:
         r"^[\w.-]+==", (ROOT / "requirements-verifier.lock").read_text(), re.MULTILINE
     )
     assert len(pins) <= 5  # the three, cffi and pycparser
+
+
+def test_there_is_one_version() -> None:
+    """The service names the version that is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == VERSION
 
 
 def test_nothing_of_a_machine_is_left_behind() -> None:
