@@ -125,6 +125,7 @@ def _open(stream: BinaryIO, findings: Findings) -> _Opened | None:
     for name, digest in {**manifest, **tags}.items():
         if not name.startswith(ORIGINALS):
             _check_member(package, name, digest, findings)
+    findings.conclude("package.manifest")
     return _Opened(
         package=package,
         manifest=manifest,

@@ -7,6 +7,7 @@ client is the same for all three and runs on the same cores.
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -123,7 +124,9 @@ def ours(server: Served, numbers: range) -> tuple[float, float]:
 
 def peer(command: list[str], url: str, numbers: range, send: Send) -> float:
     """MB/s of another server, started for this round and stopped by its own pid."""
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
@@ -136,7 +139,7 @@ def peer(command: list[str], url: str, numbers: range, send: Send) -> float:
         upload_all(url, numbers, send)
         return len(numbers) * EACH / 1e6 / (time.perf_counter() - begun)
     finally:
-        child.terminate()
+        os.killpg(child.pid, signal.SIGTERM)  # node from a package is a wrapper with a child
         child.wait(15)
 
 
