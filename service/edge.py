@@ -54,6 +54,9 @@ _OF_STATUS = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "media_type_refused",
     HTTPStatus.SERVICE_UNAVAILABLE: "busy",
 }
+_QUERY_NAMES = {"minimum": "min", "form": "as"}
+"""Query parameters whose names Python keeps for itself."""
+
 _TIMED_OUT_RETRY_S = 5
 AnyRequest: TypeAlias = Request[Any, Any, Any]  # user, auth and state types are not used here
 _log = get_logger("edge")
@@ -81,8 +84,9 @@ class Edge:
         if scope["type"] != "http":
             try:
                 await self.app(scope, receive, send)
-            except BaseExceptionGroup as group:
-                raise _innermost(group) from None  # the reason, not the plumbing around it
+            except ExceptionGroup as group:
+                [error] = group.exceptions  # the reason, not the plumbing around it
+                raise error from None
             return
         started = time.monotonic()
         request_id = self._new_id()
@@ -222,13 +226,6 @@ def problem_response(found: Occurrence, request_id: str) -> Response[bytes]:
     )
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """The one error at the bottom of groups of one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
-
-
 def _complete(headers: MutableScopeHeaders, request_id: str) -> None:
     """Add what every answer carries, unless the route said otherwise."""
     headers["x-request-id"] = request_id
@@ -269,7 +266,7 @@ def _of_validation(error: ValidationException) -> Occurrence:
         if fault.get("source") == "body":
             places.append({"pointer": pointer_of(f"$.{name}"), "detail": detail})
         else:
-            places.append({"parameter": name, "detail": detail})
+            places.append({"parameter": _QUERY_NAMES.get(name, name), "detail": detail})
     return Occurrence(
         kind=REGISTRY["invalid"], detail="The request breaks its schema.", errors=tuple(places)
     )

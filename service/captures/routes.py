@@ -103,7 +103,7 @@ def get_captures(
     holder: NamedDependency[Holder],
     cursor: Cursor = None,
     limit: Limit = 50,
-    content: Annotated[ContentState | None, QueryParameter(name="state")] = None,
+    content: FromQuery[ContentState | None] = None,
     session: Key = None,
     received_from: FromQuery[datetime | None] = None,
     received_until: FromQuery[datetime | None] = None,
