@@ -1,0 +1,142 @@
+package main
+
+import (
+	"sort"
+	"strings"
+)
+
+// The key ring (§5), one for each log.
+
+type ringKey struct {
+	organ, role string
+	from, until int64 // until: -1 while it has not ended
+	spki        []byte
+}
+
+type ring struct {
+	keys   map[string]*ringKey
+	chains map[string][]string // organ: the ids of its accepted key statements
+}
+
+var roles = map[string]string{
+	"policy": "registrar rule_author", "session": "device patrol", "capture": "device patrol",
+	"detection": "patrol server", "present": "officer", "adopt": "officer", "stored": "server",
+	"inspected": "server", "check": "server", "advice": "server", "document": "server",
+	"disposed": "server", "custody": "server officer reviewer", "review": "reviewer",
+	"transition": "officer reviewer", "decision": "officer reviewer", "correction": "officer reviewer",
+	"submission": "server party", "key": "registrar",
+}
+
+// buildRing takes the key statements of one log; ok is false when a chain is broken.
+func buildRing(list []*statement, known *knownKeys) (*ring, bool) {
+	r := &ring{map[string]*ringKey{}, map[string][]string{}}
+	for organ, spki := range known.registrars {
+		_, id, _ := readKey(spki)
+		r.keys[id] = &ringKey{organ, "registrar", -1, -1, spki}
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].index < list[j].index })
+	broken := map[string]bool{}
+	for _, s := range list {
+		if s.kind == "key" && !broken[s.organ] {
+			broken[s.organ] = !r.take(s, known)
+		}
+	}
+	for _, is := range broken {
+		if is {
+			return r, false
+		}
+	}
+	return r, true
+}
+
+func (r *ring) enrolled(id, organ string) *ringKey {
+	if k := r.keys[id]; k != nil && k.organ == organ && k.role != "registrar" && k.until < 0 {
+		return k
+	}
+	return nil
+}
+
+func (r *ring) take(s *statement, known *knownKeys) bool {
+	signer, chain, b := r.keys[s.signer], r.chains[s.organ], s.body
+	if signer == nil || signer.role != "registrar" || signer.organ != s.organ || s.audience != known.audience {
+		return false
+	}
+	last := ""
+	if len(chain) > 0 {
+		last = chain[len(chain)-1]
+	}
+	if number(b, "sequence") != int64(len(chain))+1 || s.previous != last {
+		return false
+	}
+	var ends *ringKey
+	action, id := text(b, "action"), text(b, "key_id")
+	switch action {
+	case "revoke":
+		if ends = r.enrolled(id, s.organ); ends == nil {
+			return false
+		}
+	case "enrol", "rotate":
+		spki, _ := unbase64(b["public_key"])
+		_, spkiID, ok := readKey(spki)
+		if r.keys[id] != nil || !ok || spkiID != id || !possessed(s, spki) {
+			return false
+		}
+		if action == "rotate" {
+			if ends = r.enrolled(text(b, "replaces"), s.organ); ends == nil {
+				return false
+			}
+		}
+		r.keys[id] = &ringKey{s.organ, text(b, "role"), s.index, -1, spki}
+	default:
+		return false
+	}
+	if ends != nil {
+		ends.until = s.index
+	}
+	r.chains[s.organ] = append(chain, s.id)
+	return true
+}
+
+func possessed(s *statement, spki []byte) bool {
+	possession, _ := s.body["possession"].(object)
+	data, _ := unbase64(possession["statement"])
+	signature, _ := unbase64(possession["signature"])
+	request, err := readStatement(data)
+	if err != nil || request.kind != "key" || request.signer != text(s.body, "key_id") ||
+		text(request.body, "action") != "request" || request.organ != s.organ || request.audience != s.audience {
+		return false
+	}
+	for _, name := range []string{"key_id", "role", "holder", "public_key"} {
+		if text(request.body, name) != text(s.body, name) {
+			return false
+		}
+	}
+	return verifySignature(spki, data, signature)
+}
+
+// judge says whether the statement's signer is valid at its index (§5), or unknown altogether.
+func (r *ring) judge(s *statement) (valid, unknown bool) {
+	k := r.keys[s.signer]
+	if k == nil {
+		return false, len(r.chains[s.organ]) == 0
+	}
+	return k.from < s.index && (k.until < 0 || k.until >= s.index) && k.organ == s.organ &&
+		string(k.spki) == string(s.key) && strings.Contains(" "+roles[s.kind]+" ", " "+k.role+" "), false
+}
+
+// confirmed says whether a valid status confirms the organ's chain beyond an index.
+func (r *ring) confirmed(list []*statement, organ, log string, last int64) bool {
+	for _, s := range list {
+		status, ok := s.body["keyring"].(object)
+		if s.kind != "check" || text(s.body, "check") != "keyring" || !s.valid || s.organ != organ || !ok {
+			continue
+		}
+		sequence, size := number(status, "sequence"), number(status, "size")
+		chain := r.chains[organ]
+		if text(status, "log") == log && size <= s.index && size > last && sequence >= 1 &&
+			sequence <= int64(len(chain)) && chain[sequence-1] == text(status, "head") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,101 @@
+"""A verifier that was written from docs/evidence-format.md alone judges the package vectors.
+
+``stranger/`` is Go with its standard library only and shares no code, and no author's knowledge of
+the code, with the project's verifier: where the two agree, the document was enough.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tools import ROOT, require_tool
+
+SOURCES = Path(__file__).resolve().parent / "stranger"
+VECTORS = ROOT / "tests" / "vectors" / "packages"
+EXPECTED = json.loads((VECTORS / "expected.json").read_text())
+FLIPS = 60
+
+Judge = Callable[[Path, Path], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Build the independent verifier and return what calls it."""
+    go = require_tool("go")
+    folder = tmp_path_factory.mktemp("stranger")
+    program = folder / "stranger"
+    environment = os.environ | {
+        "GOCACHE": str(folder / "cache"),
+        "GOPATH": str(folder / "path"),
+        "GOFLAGS": "-mod=mod",
+        "GOPROXY": "off",
+        "GOTOOLCHAIN": "local",
+    }
+    subprocess.run([go, "build", "-o", program, "."], cwd=SOURCES, env=environment, check=True)
+
+    def judge(package: Path, known_keys: Path) -> subprocess.CompletedProcess[str]:
+        command = [program, package, known_keys, EXPECTED["at"]]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    return judge
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED["vectors"]))
+def test_the_stranger_judges_each_vector_as_expected(stranger: Judge, name: str) -> None:
+    """The same checks come out changed and unconfirmed, and the exit status is the document's."""
+    vector = EXPECTED["vectors"][name]
+    outcomes = {key: vector[key] for key in ("content_changed", "cannot_confirm")}
+    informative = {"time.signature", "session.completeness", "custody.trail"}
+    undecided = 2 if set(outcomes["cannot_confirm"]) - informative else 0
+    expected = (outcomes, 1 if outcomes["content_changed"] else undecided)
+
+    ended = stranger(VECTORS / f"{name}.zip", VECTORS / vector["known_keys"])
+
+    actual = (json.loads(ended.stdout), ended.returncode)
+    assert expected == actual
+
+
+def test_the_stranger_refuses_wrong_usage(stranger: Judge) -> None:
+    """A package that cannot be opened is wrong usage, which has an exit status of its own."""
+    expected = 64
+
+    actual = stranger(VECTORS / "no-such-package.zip", VECTORS / "known-keys.json").returncode
+
+    assert expected == actual
+
+
+def test_a_flipped_bit_is_judged_alike_by_both_verifiers(stranger: Judge, tmp_path: Path) -> None:
+    """Wherever one bit of a good package flips, both verifiers say pass, or neither does."""
+    good = (VECTORS / "good.zip").read_bytes()
+    known_keys = VECTORS / "known-keys.json"
+    at = ("--at", EXPECTED["at"])
+    step = len(good) // FLIPS
+    disagreements = []
+    for number in range(FLIPS):
+        # 17 and 5 only spread the places: another bit each time, never the start of a member.
+        place, bit = number * step + 17 * number % step, 5 * number % 8
+        flipped = bytearray(good)
+        flipped[place] ^= 1 << bit
+        package = tmp_path / f"flipped-{number}.zip"
+        package.write_bytes(flipped)
+        ours = subprocess.run(
+            [sys.executable, "-m", "evidence", "verify", package, "--known-keys", known_keys, *at],
+            cwd=ROOT,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        theirs = stranger(package, known_keys)
+        if (ours.returncode == 0) != (theirs.returncode == 0):
+            disagreements.append((place, bit, ours.returncode, theirs.returncode))
+
+    expected: list[tuple[int, int, int, int]] = []
+
+    actual = disagreements
+
+    assert expected == actual
