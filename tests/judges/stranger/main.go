@@ -1,5 +1,6 @@
 // Command stranger verifies an evidence package. It was written from docs/evidence-format.md and
-// the public specifications that it cites, without a look at the project's own verifier.
+// the public specifications that it cites, without a look at the project's own verifier; where they
+// left a choice open, the expected outcomes of tests/vectors/packages decided.
 package main
 
 import (
