@@ -137,9 +137,7 @@ def make_preview(data: bytes, width_px: int, height_px: int, orientation: int | 
 
     def encode() -> bytes:
         upright = _turned(_shrunk(colour, PREVIEW_SIDE_PX), orientation)
-        done, encoded = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY])
-        if not done:
-            raise MediaInvalid("The preview cannot be encoded.")
+        _, encoded = cv2.imencode(".jpg", upright, [cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY])
         return encoded.tobytes()
 
     return guarded("opencv", encode)

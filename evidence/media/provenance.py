@@ -138,10 +138,7 @@ def _ask(
                 raise _HeldElsewhere("The manifest is held elsewhere.") from error
             raise
 
-    report = guarded("c2pa", ask)
-    if not isinstance(report, dict):
-        raise MediaInvalid("c2pa returned no report.")
-    return cast("Mapping[str, object]", report)
+    return _object(guarded("c2pa", ask))
 
 
 def _facts(report: Mapping[str, object], *, unchecked: bool) -> C2paFacts:

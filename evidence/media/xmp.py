@@ -30,6 +30,7 @@ _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 _TERMS = "http://purl.org/dc/terms/"
 _NAMESPACES = (_DJI, _TIFF, _EXIF, _TERMS)
+_ORIENTATIONS = frozenset("12345678")
 _RDF_VALUE = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}value"
 
 
@@ -56,7 +57,7 @@ class XmpFacts:
         make: maker of the camera.
         model: model of the camera.
         date_time_original: time of the shutter, text as found.
-        orientation: 1 to 8; other numbers as found.
+        orientation: 1 to 8.
         lat_e7: latitude, 10^-7 degrees.
         lon_e7: longitude, 10^-7 degrees.
         altitude_mm: above sea level, millimetres.
@@ -152,7 +153,7 @@ def facts_of(properties: Mapping[str, str]) -> XmpFacts:
         make=text(_TIFF, "Make"),
         model=text(_TIFF, "Model"),
         date_time_original=text(_EXIF, "DateTimeOriginal"),
-        orientation=int(orientation) if orientation and orientation in "12345678" else None,
+        orientation=int(orientation) if orientation in _ORIENTATIONS else None,
         lat_e7=position.lat_e7 if position else None,
         lon_e7=position.lon_e7 if position else None,
         altitude_mm=position.altitude_mm if position else None,

@@ -18,8 +18,6 @@ from evidence.media.window import Window
 # One level of a real file has at most some hundred boxes; a fragmented film has two for each
 # second. More than this on one level is refused.
 MAX_BOXES = 20_000
-# Brands, keys and item tables are small; a longer body is not read as one.
-MAX_BODY_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +35,6 @@ class Box:
     body: Window
     cut_short: bool
     end: int
-
-    def data(self) -> bytes:
-        """Return the body's bytes.
-
-        Raises:
-            TooLarge: it is longer than MAX_BODY_BYTES.
-        """
-        return self.body.read_whole(MAX_BODY_BYTES)
 
     def full(self) -> tuple[int, int, Window]:
         """Return version, flags and the rest of a full box.

@@ -11,11 +11,12 @@ from evidence.media.window import Window
 
 # A camera writes one block and one packet; a few more come from editors. Beyond this many,
 # the file was made to keep us busy.
-MAX_BLOCKS = 16
+MAX_BLOCKS = 8
 # The largest Exif block that a segment or item of a real file holds is some 200 KB (with
 # thumbnail and maker note); HEIC items are bounded by nothing else.
 MAX_EXIF_BYTES = 8 * 1024 * 1024
-# XMP with an embedded depth map or thumbnail reaches a few MB; ours are read up to here.
+# XMP with an embedded depth map or thumbnail reaches a few MB; all packets together are read
+# up to here.
 MAX_XMP_BYTES = 4 * 1024 * 1024
 
 
@@ -81,7 +82,8 @@ class Found:
     def add_xmp(self, packet: Window) -> None:
         """Keep an XMP packet if it is of readable size; count it in any case."""
         self.xmp_marked += 1
-        if len(self.xmp) < MAX_BLOCKS and packet.size <= MAX_XMP_BYTES:
+        taken = sum(len(earlier) for earlier in self.xmp)
+        if len(self.xmp) < MAX_BLOCKS and taken + packet.size <= MAX_XMP_BYTES:
             self.xmp.append(packet.peek(0, packet.size))
 
     def note(self, code: str) -> None:

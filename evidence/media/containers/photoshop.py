@@ -47,7 +47,10 @@ def walk(window: Window) -> Found:
         length = int.from_bytes(section.peek(name, 4), "big")
         if head[:4] != b"8BIM":
             break
-        _keep(int.from_bytes(head[4:6], "big"), section.cut(name + 4, length), found)
+        body = section.cut(name + 4, length)
+        if body.size < length:
+            found.note("container_truncated")
+        _keep(int.from_bytes(head[4:6], "big"), body, found)
         offset = name + 4 + length + (length & 1)
     found.note("container_damaged")
     return found

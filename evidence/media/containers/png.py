@@ -82,10 +82,10 @@ def _keep_text(kind: bytes, body: Window, found: Found) -> None:
     if not separator or not (profile or keyword == _XMP_KEYWORD):
         return
     text = _text_of(kind, body.cut(len(keyword) + 1, body.size))
-    if keyword == _XMP_KEYWORD:
-        _keep_xmp(text, found)
-    elif profile:
+    if profile:
         _keep_profile(profile[1].lower(), text, found)
+    else:
+        _keep_xmp(text, found)
 
 
 def _text_of(kind: bytes, rest: Window) -> bytes | None:
@@ -97,7 +97,9 @@ def _text_of(kind: bytes, rest: Window) -> bytes | None:
     if kind == b"iTXt":
         packed = data[:1] == b"\x01"
         parts = data[2:].split(b"\x00", 2)  # language, translated keyword, text
-        data = parts[2] if len(parts) == 3 else b""
+        if len(parts) < 3:
+            return None
+        data = parts[2]
     elif packed:
         data = data[1:]
     return _inflate(data) if packed else data
