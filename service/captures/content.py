@@ -95,7 +95,10 @@ def get_content(
     context: NamedDependency[Context],
     holder: NamedDependency[Holder],
     reading: NamedDependency[Reading],
-    form: Annotated[Literal["original", "preview"], QueryParameter(name="as")] = "original",
+    form: Annotated[
+        Literal["original", "preview"],
+        QueryParameter(name="as", description="The original, or a small JPEG."),
+    ] = "original",
 ) -> Response[bytes] | Stream:
     """Serve the original, or a preview of it."""
     organ = context.organ(holder.organ)

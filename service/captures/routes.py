@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import Body, FromQuery, PathParameter, QueryParameter
+from litestar.params import Body, PathParameter, QueryParameter
 
 from evidence.report import NOT_PROVEN, PROVEN, CaptureReport
 from evidence.sigstore import BUNDLE_MEDIA_TYPE, make_bundle
@@ -60,8 +60,16 @@ CaptureId = Annotated[str, PathParameter(description="Statement id of the captur
 Cursor = Annotated[
     str | None, QueryParameter(max_length=64, description="`next` of the page before.")
 ]
-Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_MOST)]
-Key = Annotated[str | None, QueryParameter(pattern="^[0-9a-f]{64}$")]
+Limit = Annotated[
+    int, QueryParameter(ge=1, le=PAGE_MOST, description="How many items a page holds at most.")
+]
+Session = Annotated[
+    str | None,
+    QueryParameter(pattern="^[0-9a-f]{64}$", description="Only captures of this session, by id."),
+]
+Moment = Annotated[
+    datetime | None, QueryParameter(description="Only announced from (or until) then, RFC 3339.")
+]
 
 
 @post(
@@ -103,10 +111,12 @@ def get_captures(
     holder: NamedDependency[Holder],
     cursor: Cursor = None,
     limit: Limit = 50,
-    content: FromQuery[ContentState | None] = None,
-    session: Key = None,
-    received_from: FromQuery[datetime | None] = None,
-    received_until: FromQuery[datetime | None] = None,
+    content: Annotated[
+        ContentState | None, QueryParameter(description="Only with content in this state.")
+    ] = None,
+    session: Session = None,
+    received_from: Moment = None,
+    received_until: Moment = None,
 ) -> CapturePage:
     """Captures of the holder's organ, newest first."""
     organ = context.organ(holder.organ)
@@ -183,7 +193,10 @@ def get_proof(
     capture: CaptureId,
     context: NamedDependency[Context],
     holder: NamedDependency[Holder],
-    minimum: Annotated[Literal["logged", "witnessed"], QueryParameter(name="min")] = "logged",
+    minimum: Annotated[
+        Literal["logged", "witnessed"],
+        QueryParameter(name="min", description="What the proof must lead to."),
+    ] = "logged",
 ) -> Response[bytes]:
     """The proof that the capture stands in the log."""
     organ, record = _record(context, holder, capture)

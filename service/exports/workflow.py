@@ -36,19 +36,16 @@ from service.exports.queries import (
     mark_ready,
 )
 from service.law.permissions import Holder
+from service.law.refusals import NotAnchored
 from service.private_files import sync_folder
 from service.problems import Problem
 from service.work.queue import Piece, add_pieces, finish_piece
 from service.work.worker import Failures, Task
 from storage import records
-from storage.errors import NotFound, Unavailable
+from storage.errors import NotFound
 from storage.log import Appended
 
 _PIECE_BYTES = 1024 * 1024
-
-
-class NotAnchoredYet(Unavailable):
-    """Witnesses or authorities have not answered for the export's checkpoint yet."""
 
 
 def request_export(
@@ -136,7 +133,7 @@ class Exporting:
         waited_s = (self._context.clock() - export.created_at).total_seconds()
         expected = bool(organ.settings.witnesses or organ.settings.authorities)
         if expected and not anchor.complete and waited_s < self._context.settings.export_wait_s:
-            raise NotAnchoredYet("the export's checkpoint is not witnessed and stamped yet")
+            raise NotAnchored("The checkpoint is not witnessed and stamped yet.")
         at = self._context.clock()
         contents = lay_out(shelf, export.captures, held, anchor, at)
         path = package_path(self._context, export.id)

@@ -10,7 +10,8 @@ Each class has a stable `code` that `service.problems` gives a status and a titl
     ├── SubjectMismatch            subject_mismatch      `about` names another place than the log's
     ├── ContentRefused             content_refused       larger than this deployment takes
     ├── AlreadyDone                already_done          what was asked has been done before
-    └── LeaseLost                  lease_lost            another worker took the work over
+    ├── NotAnchored                not_anchored          somebody still owes an answer
+    └── LeaseLost                  lease_lost            another worker has it
 """
 
 from typing import ClassVar
@@ -73,6 +74,12 @@ class AlreadyDone(Refusal):
     """What was asked has been done before, by this or another worker; nothing is repeated."""
 
     code = "already_done"
+
+
+class NotAnchored(Refusal):
+    """Witnesses or authorities have not answered for a checkpoint yet; waiting is worth it."""
+
+    code = "not_anchored"
 
 
 class LeaseLost(Refusal):
