@@ -19,6 +19,7 @@ from typing import BinaryIO, Self
 
 from storage.durable import (
     FILE_MODE,
+    FOLDER_MODE,
     PIECE_BYTES,
     Tree,
     disk_errors,
@@ -74,9 +75,11 @@ class LocalObjects:
             raise ValueError("store_id must be 1 to 63 of a-z, 0-9, dot and hyphen")
         tree = Tree.create(root)
         with disk_errors("making the object store"):
-            for shard in _SHARDS:
-                with tree.folder(_FAMILY, shard, make=True):
-                    pass
+            with tree.folder(_FAMILY, make=True) as family:
+                for shard in _SHARDS:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(shard, FOLDER_MODE, dir_fd=family)
+                tree.sync(family)
             with tree.folder() as folder, contextlib.suppress(FileExistsError):
                 tree.create_file(f"{_STORE_HEAD}{store_id}\n".encode(), _STORE_FILE, folder)
         store = cls(root, immutable=immutable)

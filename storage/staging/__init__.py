@@ -41,8 +41,7 @@ from storage.staging.writer import StagedWriter
 _WAITING = "waiting"
 _QUARANTINE = "quarantine"
 _KEY = re.compile(r"[0-9a-z][0-9a-z_-]{0,95}")
-_REASON = re.compile(r"[a-z][a-z_]{0,47}")
-_WAITING_NAME = re.compile(r"([0-9a-z][0-9a-z_-]{0,95})\.([0-9a-f]{64})")
+_WAITING_NAME = re.compile(rf"({_KEY.pattern})\.([0-9a-f]{{64}})")
 _QUARANTINE_NAME = re.compile(_WAITING_NAME.pattern + r"\.([a-z][a-z_]{0,47})")
 
 
@@ -164,13 +163,13 @@ class Staging:
             reason: 1 to 48 of `a-z _`, beginning with a letter.
 
         Raises:
-            NameRefused: the reason has another form.
+            NameRefused: the reason, the key or the digest has another form.
             NotFound: the bytes lie neither in waiting nor in quarantine.
             SyncFailed, Unavailable: they are still where they were.
         """
-        if not _REASON.fullmatch(reason):
-            raise NameRefused("a quarantine reason is 1 to 48 of a-z and underscore")
         name = f"{staged.key}.{staged.sha256}.{reason}"
+        if not _QUARANTINE_NAME.fullmatch(name):
+            raise NameRefused("a quarantine reason is 1 to 48 of a-z and underscore")
         with (
             disk_errors("quarantining an upload"),
             self._tree.folder(_WAITING) as waiting,
