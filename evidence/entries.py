@@ -276,8 +276,13 @@ def _status_size(entry: Entry, view: LogView) -> int:
         return 0
     if status["log"] != view.signed.checkpoint.origin:
         return 0
-    known_head = view.chain.get(entry.statement.organ, {}).get(sequence)
-    return size if sequence and known_head == status.get("head") else 0
+    organ = entry.statement.organ
+    chain = view.chain.get(organ, {})
+    shown = sum(
+        other.index < size and other.statement.id in chain.values() for other in view.entries
+    )
+    whole = sequence == shown and chain.get(sequence) == status.get("head")
+    return size if sequence and whole else 0
 
 
 def require_original(names: Iterable[str], capture: str) -> str:

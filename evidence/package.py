@@ -170,6 +170,8 @@ class Package:
             or fields[3] != info.compress_type
             or fields[2] != info.flag_bits
             or fields[6] != info.CRC
+            or fields[7] not in (info.compress_size, _SENTINELS[1])
+            or fields[8] not in (info.file_size, _SENTINELS[1])
         ):
             raise PackageInvalid("A member's two headers disagree.")
         offset = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
@@ -223,7 +225,10 @@ def _check_end(stream: BinaryIO, size_bytes: int) -> None:
     found = tail.rfind(b"PK\x05\x06")
     if found < 0 or len(tail) - found < _END_BYTES:
         raise PackageInvalid("The package is no ZIP file.")
-    _, _, _, _, count, directory_bytes, _, _ = _END.unpack_from(tail, found)
+    fields = _END.unpack_from(tail, found)
+    count, directory_bytes = fields[4], fields[5]
+    if fields[1] or fields[2] or fields[3] != count or fields[7] != len(tail) - found - _END_BYTES:
+        raise PackageInvalid("The package's end record does not describe this file.")
     if count in _SENTINELS or directory_bytes in _SENTINELS:
         count, directory_bytes = _zip64_counts(stream, tail[:found])
     if count > MAX_MEMBERS or directory_bytes > MAX_DIRECTORY_BYTES:
