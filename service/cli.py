@@ -207,7 +207,10 @@ def fsck(
 @app.command()
 def tamper(
     target: Annotated[
-        str, typer.Argument(metavar="object|row|tile|token|statement|checkpoint|text")
+        str,
+        typer.Argument(
+            metavar="object|row|tile|token|statement|checkpoint|text", help="What to damage."
+        ),
     ],
     capture: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="A capture; else the newest one.")
@@ -322,7 +325,7 @@ def revoke(
 
 @app.command()
 def upload(  # noqa: PLR0913, PLR0917  the parameters are the options
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to seal.")],
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     task: Annotated[str | None, typer.Option(help="The task's name.")] = None,

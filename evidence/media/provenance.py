@@ -124,6 +124,7 @@ def _ask(
     """Return the library's report."""
 
     def ask() -> object:
+        """Let the library read; its own errors are told apart outside."""
         wishes = json.dumps(_settings(trust_anchors, identities=identities))
         settings = c2pa.Settings.from_json(wishes)
         stream.seek(0)

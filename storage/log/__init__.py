@@ -117,9 +117,8 @@ class Log:
             signer: of the log's origin.
             clock: now, UTC.
             witnessed: what each witness that can be reached knows of this log.
-            published: called in the publisher's thread after each publication; it must only
-                wake somebody, who then asks witnesses and time-stamping authorities.
-            period_s: at most one publication in this time, in seconds.
+            published: called in the publisher's thread after each publication, only to wake.
+            period_s: at most one publication in this time.
 
         Raises:
             Unavailable: another process has this log open, or the database is not migrated.

@@ -109,6 +109,7 @@ class _Check:
         self._key_organs: dict[str, str] = {}
 
     def run(self, head: Head | None, published_note: bytes | None) -> None:
+        """Compare everything with everything; what differs goes into the findings."""
         known = records.log_of(self._connection, self._log)
         newest = records.newest_checkpoint(self._connection, self._log)
         if known is None or newest is None:

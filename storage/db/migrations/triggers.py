@@ -18,9 +18,9 @@ def append_only(dialect: str, table: str) -> Iterator[str]:
         table: the table's name.
 
     Raises:
-        NotImplementedError: another dialect: an unprotected evidence table is never made.
+        ValueError: another dialect: an unprotected evidence table is never made.
     """
     if dialect != "sqlite":
-        raise NotImplementedError(f"no append-only triggers are written for {dialect}")
+        raise ValueError(f"no append-only triggers are written for {dialect}")
     yield f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {_REFUSE}"
     yield f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {_REFUSE}"
