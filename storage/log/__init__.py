@@ -123,8 +123,7 @@ class Log:
         Raises:
             Unavailable: another process has this log open, or the database is not migrated.
             NotFound: the log was never made here, or its head or its texts' keys are gone.
-            LogRolledBack: a store or a witness has seen more, or something else. Nothing may
-                be signed again under this origin.
+            LogRolledBack: a store or a witness has seen more, or something else.
             IntegrityAlarm: something of ours is damaged; `fsck` tells what.
         """
         require_apart(stores)
