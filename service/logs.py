@@ -36,7 +36,7 @@ def set_up_logs(form: Literal["console", "json"]) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=_to_stderr,
         cache_logger_on_first_use=False,
     )
 
@@ -45,3 +45,8 @@ def get_logger(part: str) -> Logger:
     """A logger that names its part of the program in every event."""
     logger: Logger = structlog.get_logger(part=part)  # lazy: configured later
     return logger
+
+
+def _to_stderr(*_: object) -> structlog.WriteLogger:
+    """Standard error as it is now, not as it was when this was set up."""
+    return structlog.WriteLogger(sys.stderr)
