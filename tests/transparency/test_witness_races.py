@@ -137,8 +137,7 @@ def test_kill_9_at_random_moments_loses_no_answer(tmp_path: Path, clock: Clock) 
     for _ in range(10):
         with served(tmp_path / "west") as (url, process):
             killer = threading.Timer(chance.uniform(0.005, 0.15), process.kill)
-            killer.start()
-            acknowledged = submit_until_dead(url, log, acknowledged)
+            acknowledged = submit_until_dead(url, log, acknowledged, killer)
             killer.join()
         known = size_of(open_witness(tmp_path / "west", clock), log)
         assert known in {acknowledged, acknowledged + 1}
@@ -146,8 +145,11 @@ def test_kill_9_at_random_moments_loses_no_answer(tmp_path: Path, clock: Clock) 
     assert 0 < acknowledged < 1499
 
 
-def submit_until_dead(url: str, log: SmallLog, size: int) -> int:
-    """Submit one leaf more each time until the process is gone; return the last size answered."""
+def submit_until_dead(url: str, log: SmallLog, size: int, killer: threading.Timer) -> int:
+    """Submit one leaf more each time until the process is gone; return the last size answered.
+
+    The killer starts with the first answer: a slow machine must not kill before anything is said.
+    """
     with httpx.Client(base_url=url, trust_env=False, timeout=10) as http:
         while True:
             try:
@@ -156,3 +158,5 @@ def submit_until_dead(url: str, log: SmallLog, size: int) -> int:
                 return size
             assert answer.status_code == 200
             size += 1
+            if killer.ident is None:
+                killer.start()
