@@ -65,5 +65,5 @@ def test_every_evidence_table_has_its_triggers(tmp_path: Path, table: str) -> No
 
 def test_a_database_without_triggers_of_its_own_is_refused() -> None:
     """No evidence table is made on a database for which nobody wrote its protection."""
-    with pytest.raises(NotImplementedError, match="postgresql"):
+    with pytest.raises(ValueError, match="postgresql"):
         list(append_only("postgresql", "records"))

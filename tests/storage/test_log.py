@@ -15,8 +15,8 @@ from evidence.merkle import verify_consistency
 from evidence.statement import Statement
 from evidence.tlog.checkpoint import open_checkpoint
 from storage import records
-from storage.db.tables import outbox
-from storage.errors import NotFound, Unavailable
+from storage.db.tables import logs, outbox
+from storage.errors import IntegrityAlarm, LogRolledBack, NotFound, Unavailable
 from storage.log import Appended, Log, Outcome, PendingStatement, Receipt, Submission
 from storage.log import sequencer as sequencer_module
 from tests.storage.log_material import (
@@ -262,6 +262,85 @@ def test_a_cancelled_submission_is_not_logged(place: Place) -> None:
         [receipt] = stays.result(timeout=60)
         assert isinstance(receipt, Receipt)
         assert (receipt.index, log.latest().size) == (1, 2)
+
+
+def test_a_batch_has_a_size(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit goes into the next batch; one submission is never cut."""
+    monkeypatch.setattr(sequencer_module, "MAX_BATCH_ITEMS", 4)
+    items = captures(SIGNER, 12)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def block(_connection: Connection, _statement: Statement, _index: int) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    with place.open() as log:
+        slow = log.submit(Submission(items=(items[0],), admit=block))
+        assert entered.wait(30)
+        parts = [items[1:4], items[4:5], items[5:6], items[6:]]
+        waiting = [log.submit(Submission(items=tuple(part))) for part in parts]
+        go_on.set()
+        slow.result(timeout=60)
+        outcomes = [one for future in waiting for one in future.result(timeout=60)]
+        sizes = [one.size for one in outcomes if isinstance(one, Receipt)]
+        assert sizes == [5, 5, 5, 5, 6, 12, 12, 12, 12, 12, 12]
+
+
+def test_who_waits_when_the_log_halts_is_told(place: Place) -> None:
+    """A halt fails what waits with its reason, and nothing of it is logged."""
+    items = captures(SIGNER, 3)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def block(_connection: Connection, _statement: Statement, _index: int) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    with place.open() as log:
+        slow = log.submit(Submission(items=(items[0],), admit=block))
+        assert entered.wait(30)
+        waiting = log.submit(Submission(items=(items[1],)))
+        log.halt("a witness saw more than we have")
+        go_on.set()
+        slow.result(timeout=60)
+        with pytest.raises(LogRolledBack, match="witness"):
+            waiting.result(timeout=60)
+        with pytest.raises(LogRolledBack, match="witness"):
+            append(log, items[2:])
+        assert log.latest().size == 1
+    with place.open() as log:
+        assert log.latest().size == 1
+
+
+def test_a_repeat_whose_tile_is_damaged_sinks_nobody(place: Place) -> None:
+    """The repeat's outcome is the alarm; what is new beside it gets its receipt."""
+    items = captures(SIGNER, 301)
+    with place.open() as log:
+        append(log, items[:300])
+    tile = place.folder / "tiles" / "tile/0/000"
+    data = bytearray(tile.read_bytes())
+    data[0] ^= 1
+    tile.unlink()
+    tile.write_bytes(data)
+    with place.open() as log:
+        outcomes = submit(log, Submission(items=(items[5], items[300])))
+        assert isinstance(outcomes[0], IntegrityAlarm)
+        assert isinstance(outcomes[1], Receipt)
+        check_receipts(place, items[300:], [outcomes[1]])
+
+
+def test_the_databases_own_errors_get_a_name(place: Place) -> None:
+    """A constraint that a callback breaks comes back as ours, without the row in its text."""
+    [item] = captures(SIGNER, 1)
+
+    def clash(connection: Connection, _appended: list[Appended]) -> None:
+        row = {"id": LOG_ID, "organ": "secret-organ", "origin": "o", "created_at": now()}
+        connection.execute(insert(logs).values(**row))
+
+    with place.open() as log:
+        with pytest.raises(Unavailable) as caught:
+            submit(log, Submission(items=(item,), effects=clash))
+        assert "secret-organ" not in str(caught.value.__cause__)
+        assert append(log, [item])[0].index == 0
 
 
 def test_too_much_waiting_is_sent_away(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
