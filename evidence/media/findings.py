@@ -35,6 +35,7 @@ FINDINGS = MappingProxyType(
         "trailing_bytes": "Bytes follow after the end that the format names.",
         "container_truncated": "The file ends before its format says so.",
         "container_damaged": "The structure is damaged; reading went on behind the damage.",
+        "container_unsearched": "The file is too long to be searched for the end of its image.",
         "container_unreadable": "The structure is too damaged or too large to be walked.",
         "metadata_unfinished": "The file could not be walked far enough to rule metadata out.",
         "exif_several": "The file holds more than one Exif block; the first readable one counts.",

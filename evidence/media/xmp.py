@@ -10,42 +10,29 @@ to read extended packets, which are only noted.
 Source: ISO 16684-1 (XMP) §7; Adobe XMP part 2; DJI's namespace as its aircraft write it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 from evidence.errors import MediaInvalid
 from evidence.media.findings import Finding, State
 from evidence.media.foreign import guarded
 from evidence.media.position import Position, metres_mm, xmp_coordinate
-from evidence.media.text import clean, thousandths
+from evidence.media.text import MAX_CHARACTERS, clean, thousandths
 
 # A packet of a real file has some 2,000 nodes (an editor's history); more is a bomb or a dump.
-MAX_NODES = 100_000
+MAX_NODES = 50_000
+MAX_DEPTH = 64
 
 _DJI = "http://www.dji.com/drone-dji/1.0/"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _EXIF = "http://ns.adobe.com/exif/1.0/"
 _TERMS = "http://purl.org/dc/terms/"
 _NAMESPACES = (_DJI, _TIFF, _EXIF, _TERMS)
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ORIENTATIONS = frozenset("12345678")
 _RDF_VALUE = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}value"
-
-
-class _Node(Protocol):
-    """What is used of an XML element."""
-
-    tag: str
-    text: str | None
-
-    @property
-    def attrib(self) -> Mapping[str, str]: ...
-
-    def iter(self) -> Iterator["_Node"]: ...
-
-    def find(self, path: str) -> "_Node | None": ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,28 +99,60 @@ def read_properties(packet: bytes) -> dict[str, str]:
         `{namespace}name` to text, for the namespaces read here; the first of a name wins.
 
     Raises:
-        MediaInvalid: it is no XML, holds a document type, or has too many nodes.
+        MediaInvalid: it is no XML, holds a document type, has too many nodes or is too deep.
     """
     start = packet.find(b"<")
     text = packet[max(start, 0) :].rstrip(b"\x00 \r\n\t") if packet[:2] not in _UTF16 else packet
-    root: _Node = guarded("defusedxml", lambda: fromstring(text, forbid_dtd=True))
-    properties: dict[str, str] = {}
-    for count, node in enumerate(root.iter()):
-        if count >= MAX_NODES:
-            raise MediaInvalid("An XMP packet has more nodes than any real one.")
-        for name, value in (*node.attrib.items(), (node.tag, _value(node))):
-            if value and name[1:].startswith(_NAMESPACES):
-                properties.setdefault(name, clean(value))
-    return properties
+    collector = _Collector()
+
+    def parse() -> None:
+        parser = DefusedXMLParser(target=collector, forbid_dtd=True)
+        parser.feed(text)
+        parser.close()
+
+    guarded("defusedxml", parse)
+    return collector.properties
 
 
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+class _Collector:
+    """Takes a packet node by node, builds no tree, and stops what is no packet.
 
+    Threat: a few KB that unpack to millions of nodes, or to nodes nested without end.
+    """
 
-def _value(node: _Node) -> str:
-    """Return a node's own text, or that of an `rdf:value` inside."""
-    inner = node.find(_RDF_VALUE)
-    return ((inner.text if inner is not None else node.text) or "").strip()
+    def __init__(self) -> None:
+        self.properties: dict[str, str] = {}
+        self._nodes = 0
+        self._path: list[str] = []
+        self._text = ""
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Take the properties that stand in a node's attributes."""
+        self._nodes += 1
+        self._path.append(tag)
+        self._text = ""
+        if self._nodes > MAX_NODES or len(self._path) > MAX_DEPTH:
+            raise MediaInvalid("An XMP packet has more nodes, or deeper ones, than any real one.")
+        for name, value in attributes.items():
+            self._keep(name, value)
+
+    def data(self, text: str) -> None:
+        """Take text; what stands before a child node is not a simple value."""
+        if len(self._text) < MAX_CHARACTERS:
+            self._text += text
+
+    def end(self, tag: str) -> None:
+        """Take a property that stands as a node of its own, or as `rdf:value` inside one."""
+        self._path.pop()
+        self._keep(self._path[-1] if tag == _RDF_VALUE and self._path else tag, self._text)
+        self._text = ""
+
+    def close(self) -> None:
+        """End the packet."""
+
+    def _keep(self, name: str, value: str) -> None:
+        if name[1:].startswith(_NAMESPACES) and (text := clean(value)):
+            self.properties.setdefault(name, text)
 
 
 def facts_of(properties: Mapping[str, str]) -> XmpFacts:

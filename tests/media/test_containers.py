@@ -97,6 +97,19 @@ def test_jpeg_with_endless_segments_is_left() -> None:
     assert (found.complete, codes(found)) == (False, ["container_truncated"])
 
 
+def test_jpeg_of_nothing_but_gaps_is_left() -> None:
+    """More gaps than any editor leaves end the walk."""
+    found = walk_jpeg(m.jpeg(*[b"junk" + m.segment(0xE0, b"")] * (jpeg.MAX_GAPS + 1)))
+    assert (found.complete, codes(found)) == (False, ["container_damaged", "container_truncated"])
+
+
+def test_jpeg_too_long_to_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the end stays unknown, and that is noted."""
+    monkeypatch.setattr(jpeg, "MAX_SCAN_BYTES", 700)
+    found = walk_jpeg(m.jpeg(m.exif_segment()))
+    assert (found.complete, found.end, codes(found)) == (True, None, ["container_unsearched"])
+
+
 def test_jpeg_scan_over_a_step_border_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end is found when its two bytes lie in two steps of the search."""
     for step in (2, 3, 4, 5, 7):

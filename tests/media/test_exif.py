@@ -1,9 +1,9 @@
 """Exif blocks give facts, or an error with a name; never a guess and never a wait."""
 
 import struct
-import time
 from fractions import Fraction
 
+import exifread
 import pytest
 
 from evidence.errors import EvidenceError, MediaInvalid, TooLarge
@@ -229,9 +229,9 @@ def test_a_makernote_of_a_billion_elements_costs_nothing() -> None:
     """The 2 KB file that keeps exifread busy for minutes is read at once (exif-py#182)."""
     note = (0x927C, 7, 1_006_641_184, b"\x00" * 1800)
     block = nested([note], []) + b"\x00" * 200
-    began = time.monotonic()
-    facts = read(block)
-    assert (facts.make, time.monotonic() - began < 1.0) == (None, True)
+    assert read_exif(Window.of(block)).make is None
+    steps = MeteredReader(Window.of(block), max_reads=200)
+    assert exifread.process_file(steps.as_binary(), details=False) != {}
 
 
 def test_directories_in_a_ring_of_thousands_spend_the_budget() -> None:
@@ -243,10 +243,8 @@ def test_directories_in_a_ring_of_thousands_spend_the_budget() -> None:
     for number in range(20):
         following = 8 + step * (number + 1)
         chain += struct.pack("<H", count) + rows + struct.pack("<I", following)
-    began = time.monotonic()
     with pytest.raises(TooLarge):
         read(b"II*\x00\x08\x00\x00\x00" + chain)
-    assert time.monotonic() - began < 5.0
 
 
 def test_the_metered_reader_is_a_file() -> None:

@@ -12,6 +12,8 @@ Source: ITU-T T.81 annex B; CIPA DC-008 (Exif); Adobe XMP part 3; C2PA 2.x §A.3
 
 import re
 
+import numpy as np
+
 from evidence.media.containers.found import Found
 from evidence.media.window import Window
 
@@ -19,17 +21,18 @@ from evidence.media.window import Window
 MAX_SEGMENTS = 4096
 # Junk longer than this between two segments is no slip of a writer but the end of sense.
 MAX_JUNK_BYTES = 64 * 1024
-# Scan data is searched for its end in steps of this size and no further than this far:
-# half a gigabyte is searched in about half a second.
+# Editors leave one or two such gaps; a file of nothing but gaps is made to be slow.
+MAX_GAPS = 64
+# Scan data is searched for its end in steps, and no further into the file than the largest
+# image that is decoded here; the worst 128 MiB take a second.
 SCAN_STEP_BYTES = 1024 * 1024
-MAX_SCAN_BYTES = 512 * 1024 * 1024
+MAX_SCAN_BYTES = 128 * 1024 * 1024
 
 _EXIF = (b"Exif\x00\x00", b"Exif\x00\xff")
 _XMP = b"http://ns.adobe.com/xap/1.0/\x00"
 _XMP_EXTENDED = b"http://ns.adobe.com/xmp/extension/\x00"
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_MARKER_IN_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")
 
 
@@ -43,11 +46,14 @@ def walk(window: Window) -> Found:
         The finds; `complete` once the first scan was reached, for metadata stands before it.
     """
     found = Found()
-    offset = 2
+    offset, gaps = 2, 0
     for _ in range(MAX_SEGMENTS):
-        marker, offset = _next_marker(window, offset, found)
-        if marker is None:
+        marker, offset, junk = _next_marker(window, offset)
+        gaps += junk
+        if marker is None or gaps > MAX_GAPS:
             break
+        if junk:
+            found.note("container_damaged")
         if marker == _EOI:
             found.complete = True
             found.end = offset
@@ -64,21 +70,24 @@ def walk(window: Window) -> Found:
         if marker == _SOS:
             found.complete = True
             offset = _end_of_scan(window, offset)
+            if offset >= MAX_SCAN_BYTES:
+                found.note("container_unsearched")
+                return found
     found.note("container_truncated")  # no end of image was met
     return found
 
 
-def _next_marker(window: Window, offset: int, found: Found) -> tuple[int | None, int]:
-    """Return the next marker's code and the offset behind it, stepping over junk."""
+def _next_marker(window: Window, offset: int) -> tuple[int | None, int, bool]:
+    """Return the next marker's code, the offset behind it, and whether junk was stepped over."""
     near = window.peek(offset, 4)
     match = _MARKER.match(near)
+    if match:
+        return near[match.end() - 1], offset + match.end(), False
+    near = window.peek(offset, MAX_JUNK_BYTES)
+    match = _MARKER.search(near)
     if match is None:
-        near = window.peek(offset, MAX_JUNK_BYTES)
-        match = _MARKER.search(near)
-        if match is None:
-            return None, offset
-        found.note("container_damaged")
-    return near[match.end() - 1], offset + match.end()
+        return None, offset, False
+    return near[match.end() - 1], offset + match.end(), True
 
 
 def _keep(marker: int, body: Window, found: Found) -> None:
@@ -109,12 +118,16 @@ def _keep_app1(body: Window, found: Found) -> None:
 
 
 def _end_of_scan(window: Window, offset: int) -> int:
-    """Return the offset of the first marker behind scan data that is not part of it."""
-    last = min(window.size, offset + MAX_SCAN_BYTES)
-    while offset < last:
-        data = window.peek(offset, SCAN_STEP_BYTES)
-        match = _MARKER_IN_SCAN.search(data)
-        if match:
-            return offset + match.start()
-        offset += max(len(data) - data.endswith(b"\xff"), 1)
+    """Return the offset of the first marker behind scan data, or where the search ended.
+
+    In scan data FF is followed by 00, by a restart marker, or by FF as filling.
+    """
+    while offset < min(window.size, MAX_SCAN_BYTES):
+        data = np.frombuffer(window.peek(offset, SCAN_STEP_BYTES + 1), np.uint8)
+        marks = np.flatnonzero(data[:-1] == 0xFF)
+        codes = data[marks + 1]
+        others = (codes != 0x00) & (codes != 0xFF) & ((codes < 0xD0) | (codes > 0xD7))
+        if others.any():
+            return offset + int(marks[others.argmax()])
+        offset += max(len(data) - 1, 1)
     return offset
