@@ -147,7 +147,7 @@ class _Check:
         for first in range(0, size, TILE_WIDTH):
             end = min(first + TILE_WIDTH, size)
             self._take_checkpoints(first, end)
-            rows = {r.index: r for r in logged_rows(self._connection, self._log, first, end)}
+            rows = {row.idx: row for row in logged_rows(self._connection, self._log, first, end)}
             hashes = [
                 self._check_row(index, rows.get(index), files.leaf_hash(index))
                 for index in range(first, end)

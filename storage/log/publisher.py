@@ -186,11 +186,11 @@ class Publisher:
         stores = self._stores
         with stores.db.read() as connection:
             rows = logged_rows(connection, stores.log_id, first, end)
-        if [row.index for row in rows] != list(range(first, end)):
+        if [row.idx for row in rows] != list(range(first, end)):
             raise IntegrityAlarm("committed records are missing from the database")
         keys = stores.texts.provide(stores.origin, first, end - first)
         texts = [
-            seal_text(key, stores.origin, row.index, _text_of(row))
+            seal_text(key, stores.origin, row.idx, _text_of(row))
             for key, row in zip(keys, rows, strict=True)
         ]
         return encode_bundle(texts), encode_bundle([_entry_of(row) for row in rows])

@@ -5,8 +5,8 @@ Does: reads in pieces, so that memory does not grow with the log. Refuses: to wr
 
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
@@ -19,12 +19,11 @@ PIECE_ROWS = 4096
 """Rows fetched at once when the whole log is walked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedRow:
-    """A record with its text and its key.
+class LoggedRow(NamedTuple):
+    """A record with its text and its key: a tuple, because a publisher makes many.
 
     Attributes:
-        index: zero-based.
+        idx: zero-based index.
         statement_id: 64 hex digits.
         key_id: 64 hex digits.
         organ: as the row has it.
@@ -41,7 +40,7 @@ class LoggedRow:
         key_organ: organ of the key's row.
     """
 
-    index: int
+    idx: int
     statement_id: str
     key_id: str
     organ: str
@@ -66,9 +65,10 @@ class LoggedRow:
 
 _text = and_(texts.c.log == records.c.log, texts.c.idx == records.c.idx)
 _key = and_(public_keys.c.log == records.c.log, public_keys.c.key_id == records.c.key_id)
+# In the order of LoggedRow's attributes.
 _ROWS = (
     select(
-        records.c.idx.label("index"),
+        records.c.idx,
         records.c.statement_id,
         records.c.key_id,
         records.c.organ,
@@ -80,9 +80,9 @@ _ROWS = (
         records.c.received_at,
         records.c.committed_size,
         texts.c.statement,
-        texts.c.organ.label("text_organ"),
-        public_keys.c.spki.label("public_key"),
-        public_keys.c.organ.label("key_organ"),
+        texts.c.organ,
+        public_keys.c.spki,
+        public_keys.c.organ,
     )
     .select_from(records.outerjoin(texts, _text).outerjoin(public_keys, _key))
     .order_by(records.c.idx)
@@ -92,7 +92,7 @@ _ROWS = (
 def logged_rows(connection: Connection, log: str, first: int, end: int) -> list[LoggedRow]:
     """The rows with first ≤ index < end that are there, in the order of the log."""
     piece = connection.execute(_ROWS.where(*_within(log, first, end)))
-    return [LoggedRow(**row) for row in piece.mappings()]
+    return [LoggedRow._make(row) for row in piece]
 
 
 def leaf_hashes(
