@@ -209,11 +209,13 @@ def tamper(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="object|row|tile|token|statement|checkpoint|text", help="What to damage."
+            metavar="object|row|tile|token|statement|checkpoint|text|package",
+            help="What to damage.",
         ),
     ],
-    capture: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A capture; else the newest one.")
+    subject: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID|FILE]", help="A capture, else the newest; or a package."),
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="The demo's deployment.")] = None,
     as_json: JsonOption = False,
@@ -227,14 +229,15 @@ def tamper(
     if target not in list(Target):
         raise Misused(f"There is no {target} to tamper with; see `fengni tamper --help`.")
     settings = read_environment(folder=_deployment(folder, config))
-    flip = flip_byte(settings, Target(target), capture)
-    commands = [line.replace("ID", flip.capture[:16]) for line in NOTICED_BY[flip.target]]
+    flip = flip_byte(settings, Target(target), subject)
+    short = flip.subject if flip.target is Target.PACKAGE else flip.subject[:16]
+    commands = [line.format(short) for line in NOTICED_BY[flip.target]]
     screen = open_screen()
     if as_json:
         screen.json(
             {
                 "target": flip.target,
-                "id": flip.capture,
+                "subject": flip.subject,
                 "place": flip.place,
                 "offset": flip.offset,
                 "before": flip.before,
@@ -244,9 +247,9 @@ def tamper(
         )
         return OK
     screen.out.print(f"{flip.place}: byte {flip.offset} was {flip.before:02x}, is {flip.after:02x}")
-    screen.out.print(f"It belongs to the capture {flip.capture}.")
+    screen.out.print(f"It belongs to {flip.subject}.")
     screen.out.print("This will notice: " + ", ".join(commands))
-    screen.out.print(f"To put it back: fengni tamper {flip.target} {flip.capture[:16]}")
+    screen.out.print(f"To put it back: fengni tamper {flip.target} {short}")
     return OK
 
 

@@ -11,6 +11,7 @@ the byte back. Refuses every deployment that is not marked as made for a demonst
     checkpoint  the signed checkpoint of its receipt
     tile        the tile that holds its leaf
     text        the bundle that holds its encrypted text
+    package     the first original in a package that was exported from the demo
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from types import MappingProxyType
 from sqlalchemy import Connection, text
 
 from evidence.canonical import parse_canonical
+from evidence.errors import EvidenceError
+from evidence.package import ORIGINALS, Package
 from evidence.tlog.tiles import TILE_WIDTH, TileName
 from service.settings import OrganSettings, Places, Settings, read_deployment
 from service.setup.deployment import DEVELOPMENT_MARK
@@ -44,17 +47,20 @@ class Target(StrEnum):
     STATEMENT = "statement"
     CHECKPOINT = "checkpoint"
     TEXT = "text"
+    PACKAGE = "package"
 
 
+_FSCK, _DOCTOR, _EXPORT = "fengni log fsck", "fengni doctor", "fengni export {} --out FILE"
 NOTICED_BY: Mapping[Target, tuple[str, ...]] = MappingProxyType(
     {
-        Target.OBJECT: ("fengni export ID --out FILE",),
-        Target.ROW: ("fengni log fsck", "fengni export ID --out FILE"),
-        Target.TILE: ("fengni log fsck", "fengni doctor"),
-        Target.TOKEN: ("fengni doctor",),
-        Target.STATEMENT: ("fengni log fsck", "fengni export ID --out FILE"),
-        Target.CHECKPOINT: ("fengni log fsck",),
-        Target.TEXT: ("fengni log fsck",),
+        Target.OBJECT: (_DOCTOR, _EXPORT),
+        Target.ROW: (_FSCK,),
+        Target.TILE: (_FSCK, _DOCTOR),
+        Target.TOKEN: (_DOCTOR,),
+        Target.STATEMENT: (_FSCK,),
+        Target.CHECKPOINT: (_FSCK,),
+        Target.TEXT: (_FSCK,),
+        Target.PACKAGE: ("fengni verify {}",),
     }
 )
 """Which commands name the broken link; the end-to-end tests hold each of them to it."""
@@ -70,7 +76,7 @@ class Flip:
 
     Attributes:
         target: the kind of thing.
-        capture: id of the capture that it belongs to.
+        subject: id of the capture, or path of the package, that it belongs to.
         place: file, or table with its row.
         offset: number of the byte, from 0.
         before: the byte before.
@@ -78,7 +84,7 @@ class Flip:
     """
 
     target: Target
-    capture: str
+    subject: str
     place: str
     offset: int
     before: int
@@ -95,13 +101,14 @@ class _Victim:
     record: StoredRecord
 
 
-def tamper(settings: Settings, target: Target, capture: str | None) -> Flip:
+def tamper(settings: Settings, target: Target, subject: str | None) -> Flip:
     """Flip one byte.
 
     Args:
         settings: of a deployment that is marked as a demo.
         target: what to flip a byte of.
-        capture: the beginning of a capture's id; None takes the newest whose content is stored.
+        subject: the beginning of a capture's id, None for the newest whose content is stored; or
+            the path of a package.
 
     Raises:
         TamperRefused: it is no demo, or has no such thing.
@@ -110,19 +117,21 @@ def tamper(settings: Settings, target: Target, capture: str | None) -> Flip:
     deployment = read_deployment(settings)
     if not deployment.development_keys or not (settings.folder / DEVELOPMENT_MARK).is_file():
         raise TamperRefused("This deployment is not marked as a demo; nothing was touched.")
+    if target is Target.PACKAGE:
+        return _flip_package(Path(subject or ""), deployment.audience)
     organ = deployment.organs[0]
     places = Places(settings.folder)
     db = Database(deployment.database_url or places.database_url)
     try:
         with db.read() as connection:
-            record = _find(connection, organ.log.id, capture)
+            record = _find(connection, organ.log.id, subject)
         victim = _Victim(places=places, organ=organ, db=db, record=record)
         place, offset, before = _FLIPS[target](victim)
     finally:
         db.close()
     return Flip(
         target=target,
-        capture=record.statement_id,
+        subject=record.statement_id,
         place=place,
         offset=offset,
         before=before,
@@ -189,6 +198,30 @@ def _flip_file(path: Path, offset: int | None) -> tuple[str, int, int]:
     finally:
         path.chmod(mode)
     return str(path), at, before
+
+
+def _flip_package(path: Path, audience: str) -> Flip:
+    """Only packages of this demo: somebody else's evidence is not touched."""
+    try:
+        with path.open("rb") as stream:
+            package = Package(stream)
+            index = parse_canonical(package.read("data/index.json"), max_bytes=path.stat().st_size)
+            original = next(name for name in package.names() if name.startswith(ORIGINALS))
+            first = next(package.pieces(original))
+            start = stream.tell() - len(first)
+    except (OSError, EvidenceError, StopIteration) as error:
+        raise TamperRefused(f"{path} is no package with an original.") from error
+    if index.get("audience") != audience:
+        raise TamperRefused("The package is not from this demo; nothing was touched.")
+    place, offset, before = _flip_file(path, start + package.size_bytes(original) // 2)
+    return Flip(
+        target=Target.PACKAGE,
+        subject=str(path),
+        place=place,
+        offset=offset,
+        before=before,
+        after=before ^ _FLIP,
+    )
 
 
 def _flip_row(victim: _Victim) -> tuple[str, int, int]:

@@ -8,8 +8,8 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 1. settings and deployment file, what is for development only
 2. database: schema, integrity, and evidence rows that refuse to be changed
 3. each log: database, head store, published tiles and witnesses agree on size and root
-4. the object store: creates once, refuses to overwrite, what really protects an object
-5. each time-stamp authority: stamps, under the pinned root
+4. the object store: what it holds re-hashed, creates once, what really protects an object
+5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds
 6. disk: space above the reserve
 7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
 8. clock: against the last commit and the authorities
@@ -27,6 +27,7 @@ from service.doctor.outside import (
     check_clock,
     check_keys,
     check_known_keys,
+    check_tokens,
     check_witnesses,
 )
 from service.doctor.stores import check_database, check_disk, check_heads, check_objects
@@ -70,6 +71,7 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
         for organ in deployment.organs:
             for one in organ.authorities:
                 found += check_authority(settings, one, at, stamps)  # 5
+            found += _check_tokens(settings, organ, db)
         found += _asked("disk", lambda: check_disk(settings, places))  # 6
         for organ in deployment.organs:
             found += _check_keys(settings, deployment, organ, db)  # 7
@@ -104,6 +106,10 @@ def _check_log(settings: Settings, organ: OrganSettings, db: Database) -> list[D
     finally:
         texts.close()
     return found + _asked("witness", lambda: check_witnesses(settings, organ, db))
+
+
+def _check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
+    return _asked("time", lambda: check_tokens(settings, organ, db))
 
 
 def _check_keys(

@@ -9,6 +9,7 @@ from secrets import randbits
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, select
 
 from evidence.errors import EvidenceError
 from evidence.keyring import Keyring, Registrar
@@ -17,6 +18,7 @@ from evidence.known_keys import parse_known_keys
 from evidence.schema import decode_base64
 from evidence.statement import parse_statement
 from evidence.timestamp import Timestamp, verify_timestamp
+from evidence.tlog.checkpoint import timestamped_message
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy, parse_policy
 from service.context import log_signer
@@ -40,8 +42,11 @@ from service.transparency.witness_client import (
 from service.transparency.workflow import witness_keys
 from storage import records
 from storage.db.engine import Database
+from storage.db.tables import timestamps
+from storage.records import Stamped
 
 _TIMEOUT_S = 5.0
+_MOST_TOKENS = 1000
 _CLOCK_TOLERANCE = timedelta(seconds=5)
 _EXPIRES_SOON = timedelta(days=30)
 
@@ -102,6 +107,40 @@ def check_authority(
         yield passed(
             name, f"The authority stamps under its pinned root: {stamp.gen_time:%H:%M:%S}."
         )
+
+
+def check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> Findings:
+    """The newest time-stamps that are kept must still verify under the pinned roots."""
+    roots = [
+        _der((settings.folder / file).read_bytes())
+        for authority in organ.authorities
+        for file in authority.root_files
+    ]
+    newest = select(timestamps.c.subject_kind, timestamps.c.position, timestamps.c.response)
+    newest = newest.where(timestamps.c.log == organ.log.id)
+    newest = newest.order_by(timestamps.c.received_at.desc()).limit(_MOST_TOKENS)
+    with db.read() as connection:
+        stamps = [
+            (kind, position, response, _covered(connection, organ, Stamped(kind), position))
+            for kind, position, response in connection.execute(newest)
+        ]
+    for kind, position, response, message in stamps:
+        try:
+            verify_timestamp(response, message, roots)
+        except EvidenceError as error:
+            what = f"The time-stamp over {kind} {position} does not hold."
+            yield failed("time.tokens", f"{what} {error.detail}")
+    yield noted("time.tokens", f"The newest {len(stamps)} kept time-stamps were verified.")
+
+
+def _covered(connection: Connection, organ: OrganSettings, kind: Stamped, position: int) -> bytes:
+    """The bytes that a kept time-stamp covers; empty where they are gone."""
+    log = organ.log.id
+    if kind is Stamped.SIGNATURE:
+        record = records.record_at(connection, log, position)
+        return b"" if record is None else record.signature
+    signed = records.checkpoints_of(connection, log, [position]).get(position)
+    return b"" if signed is None else timestamped_message(signed.note, organ.log.origin)
 
 
 def check_keys(
