@@ -169,14 +169,11 @@ class NewFile:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file: it stays under the name it was given, or vanishes. Repeatable."""
-        if self.fd < 0:
-            return
+        """Let go of the file, once: it stays under the name it was given, or vanishes."""
         if self._name is not None:
             with contextlib.suppress(OSError):  # the next start drops it
                 os.unlink(self._name, dir_fd=self._scratch)
         os.close(self.fd)
-        self.fd = -1
 
 
 class Tree:

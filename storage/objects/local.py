@@ -13,6 +13,7 @@ CAP_LINUX_IMMUTABLE) folders become append-only and objects immutable, and the l
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -38,6 +39,7 @@ _STORE_FILE = "store"
 _STORE_HEAD = "fengni-objects 1\n"
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 _SHARD_LEVELS = 2
+_FACTS_BYTES = 4096
 
 
 class LocalObjects:
@@ -169,7 +171,8 @@ class LocalObjects:
             return self._present(name, folder, opened)
         opened.callback(os.close, source)
         fd = source if _may_be_linked(source, folder) else self._copy(source, opened)
-        os.fchmod(fd, FILE_MODE)
+        if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
+            os.fchmod(fd, FILE_MODE)
         self._tree.sync(fd)
         if hash_from_disk(fd) != (name, staged.size_bytes):
             raise IntegrityAlarm(f"what was staged as {name} has another digest or length")
@@ -277,10 +280,11 @@ def _may_be_linked(fd: int, folder: int) -> bool:
     return same_place and file.st_nlink == 1
 
 
-def _mount(fd: int) -> str:
+def _mount(fd: int) -> bytes:
     """The mount that a descriptor was opened through: links do not cross mounts."""
-    lines = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").splitlines()
-    return next(line for line in lines if line.startswith("mnt_id:"))
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as facts:
+        lines = facts.read(_FACTS_BYTES).splitlines()
+    return next(line for line in lines if line.startswith(b"mnt_id:"))
 
 
 def _consume(path: Path, *, durably: bool) -> None:

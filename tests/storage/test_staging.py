@@ -1,5 +1,6 @@
 """Staging: room is promised before bytes come, names appear when bytes are safe."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -291,6 +292,24 @@ def test_blocks_are_allocated_where_the_file_system_can(tmp_path: Path) -> None:
         durable.allocate(write_end, MIB)
     os.close(read_end)
     os.close(write_end)
+
+
+def test_a_file_system_that_cannot_allocate_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the call does not exist the bytes simply find their blocks when they come."""
+
+    class NoSuchCall:
+        """A C library whose kernel answers that it cannot."""
+
+        def fallocate(self, *_: object) -> int:
+            """Fail as `fallocate(2)` does there."""
+            ctypes.set_errno(errno.EOPNOTSUPP)
+            return -1
+
+    monkeypatch.setattr(durable, "_library", NoSuchCall)
+    with (tmp_path / "file").open("wb") as file:
+        assert durable.allocate(file.fileno(), MIB) is False
 
 
 # ---------------------------------------------------------------------------- quarantine

@@ -196,10 +196,10 @@ def test_a_form_that_goes_while_it_is_read_is_looked_for_again(
     """The wider form that took its place is found."""
     tiles.put_partial(TILE, 1, FULL[:32])
     folder = root / "tile" / "0" / "x001" / "234.p"
-    listings = iter(range(100))
+    opens = iter(range(100))
 
     def overtake(_: int, step: str) -> None:
-        if step == "open" and (folder / "1").exists() and next(listings) == 7:
+        if step == "open" and (folder / "1").exists() and next(opens) == 8:  # the partial form
             (folder / "2").write_bytes(FULL[:64])
             (folder / "1").unlink()
 
