@@ -98,7 +98,8 @@ class Submission:
         items: verified statements; the same one twice gives one leaf.
         admit: called with the connection, the statement and the index that it would get, in
             the order of the log, inside the transaction; raises to refuse this one item. It
-            sees the rows of earlier batches, not those of this one.
+            sees the rows of earlier batches, not those of this one. It must not open a write of
+            its own: the database has one writer, and this is its turn.
         effects: called once with what was logged of this submission, if anything was, after
             the rows are in; writes to work tables and nothing else. Raising sinks the batch.
         refusals: what `admit` may raise to refuse; anything else that it raises is a fault and

@@ -264,6 +264,30 @@ def test_a_cancelled_submission_is_not_logged(place: Place) -> None:
         assert (receipt.index, log.latest().size) == (1, 2)
 
 
+def test_equal_ones_of_two_senders_in_one_batch(place: Place) -> None:
+    """Two requests with the same statement share a leaf; only the first has effects."""
+    first, shared = captures(SIGNER, 2)
+    entered, go_on = threading.Event(), threading.Event()
+    called: list[str] = []
+
+    def block(_connection: Connection, _statement: Statement, _index: int) -> None:
+        entered.set()
+        assert go_on.wait(30)
+
+    def effects(name: str) -> Callable[[Connection, list[Appended]], None]:
+        return lambda _connection, appended: called.extend(name for _ in appended)
+
+    with place.open() as log:
+        log.submit(Submission(items=(first,), admit=block))
+        assert entered.wait(30)
+        futures = [log.submit(Submission(items=(shared,), effects=effects(name))) for name in "abc"]
+        go_on.set()
+        outcomes = [future.result(timeout=60)[0] for future in futures]
+        assert outcomes[0] == outcomes[1] == outcomes[2]
+        assert called == ["a"]
+        assert log.latest().size == 2
+
+
 def test_a_batch_has_a_size(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not fit goes into the next batch; one submission is never cut."""
     monkeypatch.setattr(sequencer_module, "MAX_BATCH_ITEMS", 4)

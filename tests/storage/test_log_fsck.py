@@ -2,13 +2,14 @@
 
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from evidence.keys import P256Signer
-from storage.log import findings
+from storage.log import Log, findings
 from tests.storage.log_material import Place, append, captures
 
 SIGNER = P256Signer.generate()
@@ -55,6 +56,29 @@ def test_a_sound_log_is_clean(place: Place) -> None:
     assert place.fsck() == []
     with place.open():
         pass
+    assert place.fsck() == []
+
+
+def test_a_log_in_use_can_be_checked(tmp_path: Path) -> None:
+    """While statements are appended and published, fsck sees one sound moment after the other."""
+    place = Place(tmp_path / "log").make()
+    items = captures(SIGNER, 900)
+    done = threading.Event()
+
+    def load(log: Log) -> None:
+        for first in range(0, 900, 15):
+            append(log, items[first : first + 15])
+        done.set()
+
+    with place.open(period_s=0.01) as log:
+        thread = threading.Thread(target=load, args=(log,))
+        thread.start()
+        looks = 0
+        while not done.is_set():
+            assert place.fsck() == []
+            looks += 1
+        thread.join()
+    assert looks > 0
     assert place.fsck() == []
 
 
