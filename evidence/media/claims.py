@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import asin, cos, radians, sin, sqrt
+from types import MappingProxyType
 from typing import cast
 
 from evidence.media.sniff import same_type
@@ -25,12 +26,30 @@ _LOCAL_TIME = re.compile(r"(\d{4})[:-](\d{2})[:-](\d{2})[ T](\d{2}):(\d{2}):(\d{
 _DATED_TIME = re.compile(_LOCAL_TIME.pattern + r"(?:\.\d+)?([+-])(\d{2}):?(\d{2})")
 
 
+DISCREPANCIES = MappingProxyType(
+    {
+        "media_type_differs": "The bytes are of another media type than was claimed.",
+        "time_differs": "The file names another instant.",
+        "local_time_differs": "The file's wall clock, which names no offset, shows another time.",
+        "gps_time_differs": "The satellite clock in the file names another instant.",
+        "utc_offset_differs": "The file names another offset from UTC.",
+        "time_only_claimed": "The file names no time of its own.",
+        "place_differs": "The file's position lies farther off than the claim's accuracy.",
+        "height_differs": "The file's altitude lies farther off than the claim's accuracy.",
+        "place_only_claimed": "The file names no position of its own.",
+        "place_only_in_file": "The file names a position, the claim does not.",
+        "make_differs": "The file names another maker.",
+        "model_differs": "The file names another model.",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discrepancy:
     """One difference between a claim and a file.
 
     Attributes:
-        code: what differs.
+        code: a name in `DISCREPANCIES`.
         claimed: what the device said, as text; empty if it said nothing.
         read: what the file says, as text; empty if it says nothing.
         difference: how far apart, in `unit`, or None where there is no distance.
@@ -42,6 +61,11 @@ class Discrepancy:
     read: str = ""
     difference: int | None = None
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what the registry does not know; a wrong code is a programming mistake."""
+        if self.code not in DISCREPANCIES:
+            raise ValueError(f"No such discrepancy: {self.code}.")
 
     def to_json(self) -> dict[str, str | int]:
         """Return the discrepancy as members of a canonical JSON object."""

@@ -29,6 +29,8 @@ __all__ = ["InspectionResult", "Limits", "Sandbox", "SandboxUnavailable"]
 
 # Facts are at most 64 KiB of canonical JSON (evidence.media.facts).
 MAX_FACTS_BYTES = 64 * 1024
+# They travel with each order in one datagram; some eighty certificates.
+MAX_ANCHORS_BYTES = 128 * 1024
 _CUT_SHORT: Mapping[Outcome, str] = {
     "ok": "The reading process gave no answer.",
     "killed_cpu": "The reading process was stopped: it used too much processor time.",
@@ -84,7 +86,12 @@ class Sandbox:
             trust_anchors: PEM certificates whose C2PA signers count as trusted.
             environment: variables for the zygote, which inherits none: the service's
                 environment may hold secrets.
+
+        Raises:
+            ValueError: the trust anchors are longer than MAX_ANCHORS_BYTES.
         """
+        if len(trust_anchors.encode()) > MAX_ANCHORS_BYTES:
+            raise ValueError(f"Trust anchors have at most {MAX_ANCHORS_BYTES} bytes.")
         self._places = threading.BoundedSemaphore(workers)
         self._warden = Warden(limits=limits or Limits(), environment=environment or {})
         self._trust_anchors = trust_anchors

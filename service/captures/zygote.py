@@ -39,7 +39,8 @@ from evidence.media.inspection import inspect, preview
 from service.captures import frames, jobs
 from service.captures.confine import Limits, confine, cut_network
 
-ORDER_BYTES = 64 * 1024
+# An order holds the trust anchors, which the sandbox bounds; below a socket's buffer.
+ORDER_BYTES = 160 * 1024
 _FILE_FD, _ANSWER_FD = 3, 4
 # What a child gets beyond its own alarm before the zygote ends it.
 GRACE_S = 0.05

@@ -31,12 +31,13 @@ def main() -> None:
     exiftool = str(require_tool("exiftool"))
     version = subprocess.run([exiftool, "-ver"], capture_output=True, text=True, check=True).stdout
     print(f"machine: {platform.machine()}, {os.cpu_count()} CPUs, {platform.platform()}")
-    print(
-        f"versions: Python {platform.python_version()}, exiftool {version.strip()}; {len(files)} files"
-    )
+    print(f"versions: Python {platform.python_version()}, exiftool {version.strip()}")
     print("command: exiftool -json -n -G1 -r FOLDER, and bench_metadata.py FOLDER")
     with Sandbox(workers=WORKERS) as sandbox:
-        print("tools:", ", ".join(f"{tool.name} {tool.version}" for tool in sandbox.tools()))
+        print(
+            f"{len(files)} files; tools:",
+            ", ".join(f"{tool.name} {tool.version}" for tool in sandbox.tools()),
+        )
         rounds = [
             (through_sandbox(sandbox, files), through_exiftool(exiftool, folder))
             for _ in range(ROUNDS)

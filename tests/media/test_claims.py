@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from evidence.media.claims import compare, distance_mm
+from evidence.media.claims import Discrepancy, compare, distance_mm
 
 CLAIM: dict[str, Any] = {
     "captured_at": "2026-11-23T01:04:05.678Z",
@@ -139,6 +139,12 @@ def test_distances_are_those_of_the_sphere() -> None:
     assert distance_mm((0, 0), (10_000_000, 0)) == 111_195_080
     assert distance_mm((0, 0), (0, 1_800_000_000)) == 20_015_114_442
     assert distance_mm((5, 5), (5, 5)) == 0
+
+
+def test_differences_come_from_the_registry() -> None:
+    """An unknown code is a mistake of the code, not a difference."""
+    with pytest.raises(ValueError, match="No such discrepancy"):
+        Discrepancy(code="nonsense")
 
 
 def test_differences_are_canonical_members() -> None:

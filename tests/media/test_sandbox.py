@@ -214,6 +214,15 @@ def test_many_threads_share_it(sandbox: Sandbox, tmp_path: Path) -> None:
     assert models == [f"Camera {number:02d}" for number in range(24)]
 
 
+def test_trust_anchors_travel_with_the_order(photo: Path) -> None:
+    """Anchors up to the limit arrive; more are refused before anything starts."""
+    anchors = "-" * (128 * 1024)
+    with Sandbox(trust_anchors=anchors) as running:
+        assert running.inspect(photo, photo.stat().st_size, "image/jpeg").outcome == "ok"
+    with pytest.raises(ValueError, match="at most"):
+        Sandbox(trust_anchors=anchors + "-")
+
+
 def test_a_zygote_that_does_not_start_is_named() -> None:
     """A broken installation is an error of its own, not a finding about a file."""
     running = Sandbox(environment={"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"})
