@@ -65,7 +65,8 @@ def descendants(root: type[Exception]) -> list[type[Exception]]:
     """The class and everything of ours below it, parents first, siblings by name."""
     found = [root]
     for child in sorted(root.__subclasses__(), key=lambda one: one.__name__):
-        if child.__module__.split(".")[0] in {"evidence", "storage", "service"}:
+        public = not child.__name__.startswith("_")  # a private one never leaves its module
+        if public and child.__module__.split(".")[0] in {"evidence", "storage", "service"}:
             found += descendants(child)
     return found
 
