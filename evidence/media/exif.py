@@ -26,6 +26,8 @@ from evidence.media.position import MAX_ALTITUDE_MM, Position, degrees_e7, ratio
 from evidence.media.text import clean
 from evidence.media.window import MeteredReader, Window
 
+# Blocks of cameras fit into one segment; held in memory they are read without system calls.
+HELD_BYTES = 1024 * 1024
 _OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})")
 _UNSET = re.compile(r"[\s:0]*")  # cameras without a clock write blanks or zeros
 
@@ -101,6 +103,8 @@ def read_exif(block: Window) -> ExifFacts:
     """
     if not is_block(block):
         raise MediaInvalid("The Exif block has no TIFF header.")
+    if block.size <= HELD_BYTES:
+        block = Window.of(block.peek(0, block.size))
     reader = MeteredReader(block).as_binary()
     raw = guarded(
         "exifread",
