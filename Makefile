@@ -13,6 +13,9 @@ NODE_JUDGES := tests/judges/node/node_modules/.made-from-lock
 NODE_PEERS := tests/bench/node/node_modules/.made-from-lock
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --exclude-newer "7 days" \
   --generate-hashes --no-annotate --no-header
+# A lock file is complete. Resolving it again would let an older pip ask for `name[extra]` of a release
+# that came out after the lock was written, and refuse because that has no hash.
+PIP_LOCKED = --quiet --require-hashes --no-deps -r
 # More arguments for pytest: make test ARGS="-m 'not slow' tests/evidence"
 ARGS ?=
 # pip's settings on a user's machine stay in force (mirrors, proxies); we only silence the upgrade notice.
@@ -30,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "Fengni needs Python 3.11 or newer, and '$(PYTHON)' is" \
 	    "$$($(PYTHON) --version 2>&1 || true). Name another one: make PYTHON=python3.12 venv" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install $(PIP_LOCKED) requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -65,14 +68,13 @@ tools: $(VERIFIER) $(JUDGES) $(NODE_JUDGES) ## Set up the independent tools that
 # What an outside expert has: a bare environment with the base install's dependencies and nothing else.
 $(VERIFIER): requirements-verifier.lock | $(STAMP)
 	test -x .venv-verifier/bin/python || $(PYTHON) -m venv .venv-verifier
-	.venv-verifier/bin/python -m pip install --quiet --require-hashes -r requirements-verifier.lock
+	.venv-verifier/bin/python -m pip install $(PIP_LOCKED) requirements-verifier.lock
 	@touch $@
 
 $(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(STAMP)
 	test -x .venv-judges/bin/python || $(PYTHON) -m venv .venv-judges
-	.venv-judges/bin/python -m pip install --quiet --require-hashes -r tests/judges/requirements.txt
-	.venv-judges/bin/python -m pip install --quiet --require-hashes --no-deps --ignore-requires-python \
-	  -r tests/judges/requirements-tlog.txt
+	.venv-judges/bin/python -m pip install $(PIP_LOCKED) tests/judges/requirements.txt
+	.venv-judges/bin/python -m pip install --ignore-requires-python $(PIP_LOCKED) tests/judges/requirements-tlog.txt
 	@touch $@
 
 %/node_modules/.made-from-lock: %/package-lock.json | $(JUDGES)
