@@ -11,13 +11,14 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
 from evidence.canonical import MAX_INTEGER, JSONObject, JSONValue
 from evidence.errors import FieldInvalid, FieldMissing, FieldUnknown
 
+_HEX = re.compile(r"[0-9a-f]*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _TIME_PATTERN = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$"
 
@@ -44,12 +45,17 @@ class Text:
 
     longest: int
     pattern: str | None = None
+    _form: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Compile the pattern once: statements are checked by the thousand."""
+        object.__setattr__(self, "_form", re.compile(self.pattern) if self.pattern else None)
 
     def check(self, value: JSONValue, pointer: str) -> None:
         """See `Field.check`."""
         if not isinstance(value, str) or not 1 <= len(value) <= self.longest:
             raise _invalid(pointer, f"text of 1 to {self.longest} characters")
-        if self.pattern and not re.fullmatch(self.pattern, value):
+        if self._form and not self._form.fullmatch(value):
             raise _invalid(pointer, f"text of the form {self.pattern}")
 
     def json_schema(self) -> JSONObject:
@@ -68,15 +74,13 @@ class Hex:
 
     def check(self, value: JSONValue, pointer: str) -> None:
         """See `Field.check`."""
-        if not isinstance(value, str) or not re.fullmatch(self._pattern(), value):
-            raise _invalid(pointer, f"{2 * self.size_bytes} lowercase hexadecimal digits")
+        digits = 2 * self.size_bytes
+        if not isinstance(value, str) or len(value) != digits or not _HEX.fullmatch(value):
+            raise _invalid(pointer, f"{digits} lowercase hexadecimal digits")
 
     def json_schema(self) -> JSONObject:
         """See `Field.json_schema`."""
-        return {"type": "string", "pattern": f"^{self._pattern()}$"}
-
-    def _pattern(self) -> str:
-        return f"[0-9a-f]{{{2 * self.size_bytes}}}"
+        return {"type": "string", "pattern": f"^[0-9a-f]{{{2 * self.size_bytes}}}$"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,14 @@ class Base64:
 
     def check(self, value: JSONValue, pointer: str) -> None:
         """See `Field.check`."""
-        if not isinstance(value, str) or not 1 <= len(decode_base64(value, pointer)) <= (
-            self.longest_bytes
-        ):
+        self.read(value, pointer)
+
+    def read(self, value: JSONValue, pointer: str) -> bytes:
+        """The bytes that a value stands for; raises as `check`."""
+        data = decode_base64(value, pointer) if isinstance(value, str) else b""
+        if not 1 <= len(data) <= self.longest_bytes:
             raise _invalid(pointer, f"base64 of 1 to {self.longest_bytes} bytes")
+        return data
 
     def json_schema(self) -> JSONObject:
         """See `Field.json_schema`."""
@@ -186,22 +194,42 @@ class Record:
     """An object with named members; a name that ends in `?` is optional."""
 
     members: Mapping[str, Field]
+    _rules: Mapping[str, Field] = field(init=False, repr=False, compare=False)
+    _demanded: Mapping[str, Field] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Take the names apart once: statements are checked by the thousand."""
+        rules = {name.removesuffix("?"): rule for name, rule in self.members.items()}
+        demanded = {name: rule for name, rule in self.members.items() if not name.endswith("?")}
+        object.__setattr__(self, "_rules", rules)
+        object.__setattr__(self, "_demanded", demanded)
 
     def check(self, value: JSONValue, pointer: str) -> None:
         """See `Field.check`; also FieldUnknown and FieldMissing."""
+        members = self.check_names(value, pointer)
+        for name, rule in self._rules.items():
+            if name in members:
+                rule.check(members[name], f"{pointer}/{name}")
+
+    def check_names(self, value: JSONValue, pointer: str) -> JSONObject:
+        """The value as an object with the right names, whatever they hold.
+
+        Raises:
+            FieldInvalid: it is no object.
+            FieldUnknown: it has a member that this format does not name.
+            FieldMissing: it lacks one that this format demands.
+        """
         if not isinstance(value, dict):
             raise _invalid(pointer, "an object")
-        for name in value:
-            if name not in self.members and f"{name}?" not in self.members:
-                msg = "The member is not part of this format."
-                raise FieldUnknown(msg, pointer=f"{pointer}/{_escape(name)}")
-        for name, field in self.members.items():
-            key = name.removesuffix("?")
-            if key in value:
-                field.check(value[key], f"{pointer}/{key}")
-            elif key == name:
-                msg = "A member that this format demands is missing."
-                raise FieldMissing(msg, pointer=f"{pointer}/{key}")
+        if not value.keys() <= self._rules.keys():
+            unknown = next(name for name in value if name not in self._rules)
+            msg = "The member is not part of this format."
+            raise FieldUnknown(msg, pointer=f"{pointer}/{_escape(unknown)}")
+        if not self._demanded.keys() <= value.keys():
+            missing = next(name for name in self._demanded if name not in value)
+            msg = "A member that this format demands is missing."
+            raise FieldMissing(msg, pointer=f"{pointer}/{missing}")
+        return value
 
     def json_schema(self) -> JSONObject:
         """See `Field.json_schema`."""
@@ -210,7 +238,7 @@ class Record:
             "additionalProperties": False,
             "required": [name for name in self.members if not name.endswith("?")],
             "properties": {
-                name.removesuffix("?"): field.json_schema() for name, field in self.members.items()
+                name.removesuffix("?"): rule.json_schema() for name, rule in self.members.items()
             },
         }
 

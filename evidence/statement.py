@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from evidence.canonical import JSONObject, JSONValue, canonicalise, parse_canonical
+from evidence.canonical import MAX_BYTES, JSONObject, JSONValue, canonicalise, parse_canonical
 from evidence.digest import sha256_hex
 from evidence.errors import (
     FieldInvalid,
@@ -38,7 +38,6 @@ from evidence.schema import (
     Record,
     Text,
     Time,
-    decode_base64,
     format_time,
     parse_time,
 )
@@ -60,9 +59,8 @@ ENVELOPE: dict[str, Text | Choice | Hex | Time | Record] = {
     "previous?": STATEMENT_ID,
 }
 _DOCUMENTS = {name: Record({**ENVELOPE, "body": kind.body}) for name, kind in KINDS.items()}
-WIRE = Record(
-    {"statement": Base64(16 * 1024), "signature": Base64(MAX_SIGNATURE_BYTES), "key_id": KEY_ID}
-)
+_RAW, _DER = Base64(MAX_BYTES), Base64(MAX_SIGNATURE_BYTES)
+WIRE = Record({"statement": _RAW, "signature": _DER, "key_id": KEY_ID})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,12 +313,12 @@ def from_wire(item: JSONValue) -> SignedStatement:
     Raises:
         StatementInvalid: a member is missing, unknown or malformed.
     """
-    WIRE.check(item, "")
-    members = cast("dict[str, str]", item)
+    members = WIRE.check_names(item, "")
+    KEY_ID.check(members["key_id"], "/key_id")
     return SignedStatement(
-        raw=decode_base64(members["statement"], "/statement"),
-        signature=decode_base64(members["signature"], "/signature"),
-        key_id=members["key_id"],
+        raw=_RAW.read(members["statement"], "/statement"),
+        signature=_DER.read(members["signature"], "/signature"),
+        key_id=str(members["key_id"]),
     )
 
 

@@ -18,6 +18,7 @@ from litestar.openapi import OpenAPIConfig
 from service.captures.adopting import adopt_leftovers
 from service.captures.arrivals import Arrivals
 from service.captures.content import get_content, put_content
+from service.captures.gathering import Announcing
 from service.captures.inspection import Inspecting
 from service.captures.reading import Reading
 from service.captures.routes import (
@@ -35,7 +36,7 @@ from service.context import Context, fresh_id, open_context
 from service.edge import AnyRequest, Deadline, Edge, exception_handlers
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
-from service.guards import provide_context, provide_holder
+from service.guards import provide_caller, provide_context
 from service.health import get_health, get_metrics, get_readiness
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
@@ -80,6 +81,7 @@ class Running:
 
     Attributes:
         context: everything that is open.
+        announcing: takes announcements in.
         inbox: takes content in.
         reading: lets content out.
         liveness: which threads are alive.
@@ -87,6 +89,7 @@ class Running:
     """
 
     context: Context
+    announcing: Announcing
     inbox: Inbox
     reading: Reading
     liveness: Callable[[], Mapping[str, bool]]
@@ -117,7 +120,8 @@ def create_app(settings: Settings) -> Edge:
         exception_handlers=exception_handlers(metrics),  # type: ignore[arg-type]
         dependencies={
             "context": Provide(provide_context, sync_to_thread=False),
-            "holder": Provide(provide_holder, sync_to_thread=False),
+            "caller": Provide(provide_caller, sync_to_thread=False),
+            "announcing": Provide(_provide_announcing, sync_to_thread=False),
             "inbox": Provide(_provide_inbox, sync_to_thread=False),
             "reading": Provide(_provide_reading, sync_to_thread=False),
             "liveness": Provide(_provide_liveness, sync_to_thread=False),
@@ -160,6 +164,8 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         opening.callback(sandbox.close)
         reading = Reading(context, sandbox)
         workers = _workers(context, reading, sandbox)
+        announcing = Announcing()
+        opening.callback(announcing.close)
         arrivals = Arrivals(context.db, workers[0].wake)
         arrivals.start()
         opening.callback(arrivals.close)
@@ -181,6 +187,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
 
         return Running(
             context=context,
+            announcing=announcing,
             inbox=inbox,
             reading=reading,
             liveness=liveness,
@@ -209,6 +216,10 @@ def _workers(context: Context, reading: Reading, sandbox: Sandbox) -> list[Worke
         )
         for task in tasks
     ]
+
+
+def _provide_announcing(request: AnyRequest) -> Announcing:
+    return _running(request).announcing
 
 
 def _provide_inbox(request: AnyRequest) -> Inbox:

@@ -9,13 +9,12 @@ of a foreign exception.
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
 import msgspec
 from litestar import Litestar, Request, Response
-from litestar.datastructures import MutableScopeHeaders
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.middleware import ASGIMiddleware
 from litestar.types import (
@@ -38,13 +37,13 @@ from storage.errors import StorageError
 TIMEOUT_OPTION = "timeout_s"
 """A route's own time-out in seconds; None where the handler watches the time itself."""
 
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "cache-control": "no-store",
-}
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
+    (b"cache-control", b"no-store"),
+)
 _OF_STATUS = {
     HTTPStatus.BAD_REQUEST: "bad_request",
     HTTPStatus.UNAUTHORIZED: "unauthenticated",
@@ -60,12 +59,13 @@ _QUERY_NAMES = {"minimum": "min", "form": "as"}
 _TIMED_OUT_RETRY_S = 5
 AnyRequest: TypeAlias = Request[Any, Any, Any]  # user, auth and state types are not used here
 _log = get_logger("edge")
+_RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 
 class Edge:
     """The ASGI application as the server sees it: the Litestar application inside its rim."""
 
-    __slots__ = ("_metrics", "_new_id", "app")
+    __slots__ = ("_lines", "_metrics", "_new_id", "app")
 
     def __init__(self, app: Litestar, metrics: Metrics, new_id: Callable[[], str]) -> None:
         """Wrap an application.
@@ -78,6 +78,7 @@ class Edge:
         self.app = app
         self._metrics = metrics
         self._new_id = new_id
+        self._lines = _log.bind()  # once: binding anew costs more than writing the line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the application's life span."""
@@ -99,7 +100,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _complete(MutableScopeHeaders.from_message(message), request_id)
+                message["headers"] = _complete(message["headers"], request_id)
             await send(message)
 
         try:
@@ -111,7 +112,7 @@ class Edge:
         route = str(scope.get("path_template") or "none")
         self._metrics.requests.labels(route, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        _log.info(
+        self._lines.info(
             "request",
             request=request_id,
             method=str(scope.get("method", "")),
@@ -226,12 +227,12 @@ def problem_response(found: Occurrence, request_id: str) -> Response[bytes]:
     )
 
 
-def _complete(headers: MutableScopeHeaders, request_id: str) -> None:
+def _complete(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> _RawHeaders:
     """Add what every answer carries, unless the route said otherwise."""
-    headers["x-request-id"] = request_id
-    for name, value in _HEADERS.items():
-        if name not in headers:
-            headers[name] = value
+    given = list(headers)
+    names = {name.lower() for name, _ in given}
+    missing = (pair for pair in _HEADERS if pair[0] not in names)
+    return [*given, (b"x-request-id", request_id.encode("ascii")), *missing]
 
 
 def request_id_of(request: AnyRequest) -> str:

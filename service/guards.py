@@ -4,43 +4,65 @@ Does: checks before a body is read, and leaves the holder where the route finds 
 bodies of another media type than the route reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from service.context import Context
+from service.context import Context, Organ
 from service.edge import AnyRequest
 from service.law.permissions import Holder, Scope
 from service.problems import Problem
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
-_HOLDER = "holder"
+Guard: TypeAlias = Callable[[Connection, BaseRouteHandler], Awaitable[None]]
+JSON = "application/json"
+_CALLER = "caller"
 _CONTEXT = "context"
 
 
-def needs(scope: Scope) -> Callable[[Connection, BaseRouteHandler], None]:
-    """A guard that demands a valid token with this scope."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls, for whom, and what is open.
 
-    def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
+    Attributes:
+        context: everything that is open.
+        organ: the organ for which the holder acts; routes look at no other.
+        holder: of the token.
+    """
+
+    context: Context
+    organ: Organ
+    holder: Holder
+
+
+def needs(scope: Scope, *, media_type: str = "") -> Guard:
+    """A guard that demands a valid token with this scope, and a body of this media type.
+
+    It is one coroutine: Litestar calls a plain function in another thread, and copies the handler
+    for each guard.
+
+    Args:
+        scope: what the token must carry.
+        media_type: of the body that the route reads, or empty where it reads none.
+    """
+
+    async def guard(connection: Connection, _handler: BaseRouteHandler) -> None:
         """Find the token's holder, or refuse."""
-        keeper = context_of(connection).doorkeeper
-        holder = keeper.admit(connection.headers.get("authorization"), scope)
-        _state(connection)[_HOLDER] = holder
+        context = context_of(connection)
+        holder = context.doorkeeper.admit(connection.headers.get("authorization"), scope)
+        organ = context.organ(holder.organ)
+        _state(connection)[_CALLER] = Caller(context=context, organ=organ, holder=holder)
+        if media_type and _media_type(connection) != media_type:
+            raise Problem("media_type_refused", f"This address takes {media_type}.")
 
     return guard
 
 
-def takes_json(connection: Connection, _handler: BaseRouteHandler) -> None:
-    """A guard that demands a JSON body.
-
-    Raises:
-        Problem: `media_type_refused`.
-    """
-    media_type = connection.headers.get("content-type", "").split(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Problem("media_type_refused", "This address takes application/json.")
+def _media_type(connection: Connection) -> str:
+    return connection.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def context_of(connection: Connection) -> Context:
@@ -60,12 +82,12 @@ def provide_context(request: AnyRequest) -> Context:
     return context_of(request)
 
 
-def provide_holder(request: AnyRequest) -> Holder:
-    """The route's argument `holder`; there is a guard on every route that asks for it."""
-    holder = _state(request).get(_HOLDER)
-    if not isinstance(holder, Holder):
-        raise TypeError("a route without a guard asked for its holder")
-    return holder
+def provide_caller(request: AnyRequest) -> Caller:
+    """The route's argument `caller`; there is a guard on every route that asks for it."""
+    caller = _state(request).get(_CALLER)
+    if not isinstance(caller, Caller):
+        raise TypeError("a route without a guard asked for its caller")
+    return caller
 
 
 def _state(connection: Connection) -> dict[str, Any]:

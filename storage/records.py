@@ -183,8 +183,8 @@ def add_records(
         committed_size: size of the checkpoint that the same transaction adds.
         fresh: at least one, none of whose identities is logged yet.
     """
-    connection.execute(insert(records), [_record_row(log, committed_size, new) for new in fresh])
-    connection.execute(insert(texts), [_text_row(log, new) for new in fresh])
+    connection.execute(_ADD_RECORDS, [_record_row(log, committed_size, new) for new in fresh])
+    connection.execute(_ADD_TEXTS, [_text_row(log, new) for new in fresh])
     keys = {new.statement.signer: new for new in fresh}
     for key_id in keys.keys() - _known_keys(connection, log, keys):
         organ, spki = keys[key_id].statement.organ, keys[key_id].public_key
@@ -197,7 +197,15 @@ def add_checkpoint(
     connection: Connection, log: str, organ: str, checkpoint: StoredCheckpoint
 ) -> None:
     """Add a signed checkpoint, in the transaction of the leaves that it covers."""
-    connection.execute(insert(checkpoints).values(log=log, organ=organ, **asdict(checkpoint)))
+    row = {
+        "log": log,
+        "organ": organ,
+        "size": checkpoint.size,
+        "root": checkpoint.root,
+        "note": checkpoint.note,
+        "committed_at": checkpoint.committed_at,
+    }
+    connection.execute(_ADD_CHECKPOINT, [row])
 
 
 def add_cosignatures(
@@ -248,8 +256,7 @@ def _text_row(log: str, new: NewRecord) -> dict[str, object]:
 
 
 def _known_keys(connection: Connection, log: str, key_ids: Iterable[str]) -> set[str]:
-    wanted = public_keys.c.key_id.in_(list(key_ids))
-    found = connection.execute(select(public_keys.c.key_id).where(public_keys.c.log == log, wanted))
+    found = connection.execute(_KNOWN_KEYS, {"log": log, "key_ids": list(key_ids)})
     return set(found.scalars())
 
 
@@ -325,9 +332,7 @@ def public_key_of(connection: Connection, log: str, key_id: str) -> bytes | None
 
 def newest_checkpoint(connection: Connection, log: str) -> StoredCheckpoint | None:
     """The largest checkpoint that was signed, or None before the log was made."""
-    newest = select(*_CHECKPOINT).where(checkpoints.c.log == log)
-    newest = newest.order_by(checkpoints.c.size.desc()).limit(1)
-    row = connection.execute(newest).mappings().first()
+    row = connection.execute(_NEWEST_CHECKPOINT, {"log": log}).mappings().first()
     return None if row is None else StoredCheckpoint(**row)
 
 
@@ -382,6 +387,18 @@ _RECORD = _columns(records, StoredRecord)
 _CHECKPOINT = _columns(checkpoints, StoredCheckpoint)
 _COSIGNATURE = _columns(cosignatures, StoredCosignature)
 _TIMESTAMP = _columns(timestamps, StoredTimestamp)
+# What every batch of the log executes is built once: building costs as much as executing.
+_ADD_RECORDS, _ADD_TEXTS, _ADD_CHECKPOINT = insert(records), insert(texts), insert(checkpoints)
+_KNOWN_KEYS = select(public_keys.c.key_id).where(
+    public_keys.c.log == bindparam("log"),
+    public_keys.c.key_id.in_(bindparam("key_ids", expanding=True)),
+)
+_NEWEST_CHECKPOINT = (
+    select(*_CHECKPOINT)
+    .where(checkpoints.c.log == bindparam("log"))
+    .order_by(checkpoints.c.size.desc())
+    .limit(1)
+)
 
 
 def _records(

@@ -13,6 +13,7 @@ need openssl openssl
 need /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog golang-golang-x-mod-dev
 if [[ ${1:-test} == bench ]]; then
   need nginx nginx
+  need wrk wrk
   need exiftool libimage-exiftool-perl
 fi
 

@@ -23,10 +23,9 @@ from service.captures.reading import Held, Reading, pieces
 from service.captures.routes import CaptureId, unknown_capture
 from service.captures.shapes import Received
 from service.captures.uploads import Inbox, Transfer, read_digest
-from service.context import Context, Organ
 from service.edge import TIMEOUT_OPTION, AnyRequest
-from service.guards import needs
-from service.law.permissions import Holder, Scope
+from service.guards import Caller, needs
+from service.law.permissions import Scope
 from service.problems import Problem
 from storage.errors import Unavailable
 
@@ -48,19 +47,17 @@ _OCTETS = "application/octet-stream"
 async def put_content(
     capture: CaptureId,
     request: AnyRequest,
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    caller: NamedDependency[Caller],
     inbox: NamedDependency[Inbox],
 ) -> Response[Received]:
     """Take the bytes of an announced capture; answered when they would survive power loss."""
-    organ = context.organ(holder.organ)
-    with context.db.read() as connection:  # one row by its key: shorter than a change of thread
-        upload = find_upload(connection, organ.log_id, capture)
+    with caller.context.db.read() as connection:  # shorter than changing thread
+        upload = find_upload(connection, caller.organ.log_id, capture)
     if upload is None:
         raise unknown_capture()
     transfer = Transfer(
-        organ=organ,
-        holder=holder,
+        organ=caller.organ,
+        holder=caller.holder,
         upload=upload,
         length=_content_length(request),
         digest=read_digest(request.headers.get("content-digest")),
@@ -92,8 +89,7 @@ async def put_content(
 def get_content(
     capture: CaptureId,
     request: AnyRequest,
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    caller: NamedDependency[Caller],
     reading: NamedDependency[Reading],
     form: Annotated[
         Literal["original", "preview"],
@@ -101,11 +97,10 @@ def get_content(
     ] = "original",
 ) -> Response[bytes] | Stream:
     """Serve the original, or a preview of it."""
-    organ = context.organ(holder.organ)
-    held = reading.find(organ, capture)
+    held = reading.find(caller.organ, capture)
     if form == "preview":
-        return _preview(organ, holder, held, reading)
-    return _original(organ, holder, held, reading, request.headers.get("range"))
+        return _preview(caller, held, reading)
+    return _original(caller, held, reading, request.headers.get("range"))
 
 
 def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
@@ -132,13 +127,11 @@ def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
     return first, min(last, size_bytes - 1) + 1
 
 
-def _original(
-    organ: Organ, holder: Holder, held: Held, reading: Reading, wanted: str | None
-) -> Stream:
+def _original(caller: Caller, held: Held, reading: Reading, wanted: str | None) -> Stream:
     ranged = read_range(wanted, held.size_bytes)
     stream = reading.open(held)
     try:
-        reading.state(organ, holder, held, "viewed")
+        reading.state(caller.organ, caller.holder, held, "viewed")
     except BaseException:
         stream.close()
         raise
@@ -162,9 +155,9 @@ def _original(
     )
 
 
-def _preview(organ: Organ, holder: Holder, held: Held, reading: Reading) -> Response[bytes]:
+def _preview(caller: Caller, held: Held, reading: Reading) -> Response[bytes]:
     jpeg = reading.preview(held)
-    reading.state(organ, holder, held, "previewed")
+    reading.state(caller.organ, caller.holder, held, "previewed")
     name = f'inline; filename="preview-{held.capture[:16]}.jpg"'
     return Response(jpeg, media_type="image/jpeg", headers={"content-disposition": name})
 

@@ -4,7 +4,6 @@ Does: reads requests, calls one function, writes the answer. Refuses to decide: 
 in the guards, what is taken in admission. Another organ's capture is a capture that is not there.
 """
 
-import asyncio
 import base64
 from datetime import datetime
 from typing import Annotated, Literal
@@ -18,7 +17,8 @@ from evidence.report import NOT_PROVEN, PROVEN, CaptureReport
 from evidence.sigstore import BUNDLE_MEDIA_TYPE, make_bundle
 from evidence.statement import to_wire
 from evidence.tlog.note import ED25519
-from service.captures.announce import announce, write_answer
+from service.captures.announce import write_answer
+from service.captures.gathering import Announcing
 from service.captures.ladder import MISSING, Row, climb_ladder, read_rows
 from service.captures.queries import (
     ContentState,
@@ -40,9 +40,10 @@ from service.captures.shapes import (
     StatementList,
     WorkView,
 )
-from service.context import Context, Organ
-from service.guards import needs, takes_json
-from service.law.permissions import Holder, Scope
+from service.context import Organ
+from service.edge import AnyRequest
+from service.guards import JSON, Caller, needs, provide_caller
+from service.law.permissions import Scope
 from service.problems import Problem
 from service.proofs import first_proof, newest_cosigned, proof_into, read_signed, signature_tokens
 from service.work.queue import pieces_of
@@ -51,8 +52,6 @@ from storage.records import StoredRecord
 
 MAX_ANNOUNCEMENT_BYTES = 8 * 1024 * 1024
 PAGE_MOST = 200
-INLINE_ITEMS = 4
-"""So many statements are verified on the event loop; more of them in a thread."""
 
 _RETRY_S = 2
 _PROOF_TYPE = "text/plain; charset=utf-8"
@@ -75,7 +74,7 @@ Moment = Annotated[
 @post(
     "/v1/captures",
     status_code=200,
-    guards=[needs(Scope.CAPTURE), takes_json],
+    guards=[needs(Scope.CAPTURE, media_type=JSON)],
     request_max_body_size=MAX_ANNOUNCEMENT_BYTES,
     summary="Announce signed statements",
     description="One or more signed statements (`capture`, `session`, `key`, `policy`) are logged;"
@@ -84,16 +83,13 @@ Moment = Annotated[
 )
 async def announce_captures(
     data: Annotated[Announcement, Body()],
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    request: AnyRequest,
+    announcing: NamedDependency[Announcing],  # the only one: several cost a group of tasks
 ) -> AnnouncementAnswer:
     """Log statements and answer with their receipts."""
-    organ = context.organ(holder.organ)
-    if len(data.statements) > INLINE_ITEMS:
-        submitted = await asyncio.to_thread(announce, organ, data.statements)
-    else:
-        submitted = announce(organ, data.statements)
-    outcomes = await asyncio.wrap_future(submitted)
+    caller = provide_caller(request)
+    context, organ = caller.context, caller.organ
+    outcomes = await announcing.announce(organ, data.statements)
     for outcome in outcomes:
         told = "refused" if isinstance(outcome, Exception) else "logged"
         context.metrics.announced.labels(told).inc()
@@ -107,8 +103,7 @@ async def announce_captures(
     summary="List captures",
 )
 def get_captures(
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    caller: NamedDependency[Caller],
     cursor: Cursor = None,
     limit: Limit = 50,
     content: Annotated[
@@ -119,7 +114,7 @@ def get_captures(
     received_until: Moment = None,
 ) -> CapturePage:
     """Captures of the holder's organ, newest first."""
-    organ = context.organ(holder.organ)
+    context, organ = caller.context, caller.organ
     wanted = Wanted(
         after=read_cursor(cursor),
         limit=limit + 1,
@@ -142,11 +137,9 @@ def get_captures(
     sync_to_thread=True,
     summary="Show a capture with its proof ladder",
 )
-def get_capture(
-    capture: CaptureId, context: NamedDependency[Context], holder: NamedDependency[Holder]
-) -> CaptureView:
+def get_capture(capture: CaptureId, caller: NamedDependency[Caller]) -> CaptureView:
     """One capture; its ladder is recomputed now."""
-    organ = context.organ(holder.organ)
+    context, organ = caller.context, caller.organ
     with context.db.read() as connection:
         rows = read_rows(connection, organ.log_id, capture)
         upload = find_upload(connection, organ.log_id, capture)
@@ -191,15 +184,14 @@ def get_capture(
 )
 def get_proof(
     capture: CaptureId,
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    caller: NamedDependency[Caller],
     minimum: Annotated[
         Literal["logged", "witnessed"],
         QueryParameter(name="min", description="What the proof must lead to."),
     ] = "logged",
 ) -> Response[bytes]:
     """The proof that the capture stands in the log."""
-    organ, record = _record(context, holder, capture)
+    organ, record = caller.organ, _record(caller, capture)
     if minimum == "logged":
         proof = first_proof(organ, record)
     else:
@@ -222,12 +214,10 @@ def get_proof(
     media_type=BUNDLE_MEDIA_TYPE,
     summary="Fetch the Sigstore bundle",
 )
-def get_bundle(
-    capture: CaptureId, context: NamedDependency[Context], holder: NamedDependency[Holder]
-) -> Response[bytes]:
+def get_bundle(capture: CaptureId, caller: NamedDependency[Caller]) -> Response[bytes]:
     """A Sigstore bundle v0.3 whose artifact is the capture's statement."""
-    organ, record = _record(context, holder, capture)
-    tokens = signature_tokens(context.db, organ, record)
+    organ, record = caller.organ, _record(caller, capture)
+    tokens = signature_tokens(caller.context.db, organ, record)
     if not tokens:
         raise Problem(
             "bundle_pending",
@@ -235,7 +225,7 @@ def get_bundle(
             " content is stored.",
             retry_after_s=_RETRY_S,
         )
-    with context.db.read() as connection:
+    with caller.context.db.read() as connection:
         signed, public_key = read_signed(connection, record)
     log_key = next(key for key in organ.log_keys if key.kind == ED25519)
     bundle = make_bundle(signed, public_key, first_proof(organ, record), log_key, tokens)
@@ -255,15 +245,14 @@ def get_bundle(
 )
 def get_statements(
     capture: CaptureId,
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    caller: NamedDependency[Caller],
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> StatementList:
     """The capture's own statement and those about it, in their wire form."""
-    organ, record = _record(context, holder, capture)
+    organ, record = caller.organ, _record(caller, capture)
     after = read_cursor(cursor)
-    with context.db.read() as connection:
+    with caller.context.db.read() as connection:
         about = records.records_about(connection, organ.log_id, capture)
         wanted = [one for one in [record, *about] if after is None or one.index > after]
         items = [
@@ -311,13 +300,12 @@ def write_cursor(index: int) -> str:
     return base64.urlsafe_b64encode(str(index).encode()).decode("ascii").rstrip("=")
 
 
-def _record(context: Context, holder: Holder, capture: str) -> tuple[Organ, StoredRecord]:
-    organ = context.organ(holder.organ)
-    with context.db.read() as connection:
-        record = records.find_record(connection, organ.log_id, capture)
+def _record(caller: Caller, capture: str) -> StoredRecord:
+    with caller.context.db.read() as connection:
+        record = records.find_record(connection, caller.organ.log_id, capture)
     if record is None or record.kind != "capture":
         raise unknown_capture()
-    return organ, record
+    return record
 
 
 def _summary(organ: Organ, logged: Logged, upload: Upload) -> CaptureSummary:

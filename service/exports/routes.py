@@ -17,12 +17,11 @@ from litestar.params import Body, PathParameter
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from service.context import Context
 from service.edge import TIMEOUT_OPTION
 from service.exports.queries import Export, ExportState, find_export
 from service.exports.workflow import package_path, request_export
-from service.guards import needs, takes_json
-from service.law.permissions import Holder, Scope
+from service.guards import JSON, Caller, needs
+from service.law.permissions import Scope
 from service.problems import Problem
 
 MOST_CAPTURES = 200
@@ -56,7 +55,7 @@ class ExportView(Struct, frozen=True):
 @post(
     "/v1/exports",
     status_code=HTTPStatus.CREATED,
-    guards=[needs(Scope.EXPORT), takes_json],
+    guards=[needs(Scope.EXPORT, media_type=JSON)],
     sync_to_thread=True,
     summary="Export captures as one package",
     description="An export is a custody event of each capture. The package, a BagIt bag in a ZIP,"
@@ -64,13 +63,11 @@ class ExportView(Struct, frozen=True):
 )
 def post_export(
     data: Annotated[ExportRequest, Body()],
-    context: NamedDependency[Context],
-    holder: NamedDependency[Holder],
+    caller: NamedDependency[Caller],
 ) -> Response[ExportView]:
     """State the export and leave its making behind."""
-    organ = context.organ(holder.organ)
     captures = list(dict.fromkeys(data.captures))
-    export = request_export(context, organ, holder, captures)
+    export = request_export(caller.context, caller.organ, caller.holder, captures)
     return Response(
         _view(export),
         status_code=HTTPStatus.CREATED,
@@ -84,11 +81,9 @@ def post_export(
     sync_to_thread=True,
     summary="Show an export",
 )
-def get_export(
-    export: ExportId, context: NamedDependency[Context], holder: NamedDependency[Holder]
-) -> ExportView:
+def get_export(export: ExportId, caller: NamedDependency[Caller]) -> ExportView:
     """How an export stands."""
-    return _view(_find(context, holder, export))
+    return _view(_find(caller, export))
 
 
 @get(
@@ -99,12 +94,10 @@ def get_export(
     media_type="application/zip",
     summary="Fetch a package",
 )
-def get_package(
-    export: ExportId, context: NamedDependency[Context], holder: NamedDependency[Holder]
-) -> Stream:
+def get_package(export: ExportId, caller: NamedDependency[Caller]) -> Stream:
     """The ZIP, once it is ready."""
-    found = _find(context, holder, export)
-    path = package_path(context, found.id)
+    found = _find(caller, export)
+    path = package_path(caller.context, found.id)
     if found.state is ExportState.PENDING:
         raise Problem("export_pending", "The package is being made.", retry_after_s=_RETRY_S)
     if found.state is ExportState.FAILED:
@@ -119,10 +112,9 @@ def get_package(
     return Stream(_read(path), media_type="application/zip", headers=headers)
 
 
-def _find(context: Context, holder: Holder, export_id: str) -> Export:
-    organ = context.organ(holder.organ)
-    with context.db.read() as connection:
-        export = find_export(connection, organ.log_id, export_id)
+def _find(caller: Caller, export_id: str) -> Export:
+    with caller.context.db.read() as connection:
+        export = find_export(connection, caller.organ.log_id, export_id)
     if export is None:
         raise Problem("export_unknown", "This organ has no such export.")
     return export

@@ -18,8 +18,8 @@ from msgspec import Struct
 from evidence.errors import TileInvalid
 from service.context import Context, Organ
 from service.edge import AnyRequest
-from service.guards import needs
-from service.law.permissions import Holder, Scope
+from service.guards import Caller, needs
+from service.law.permissions import Scope
 from service.problems import Problem
 from storage.errors import NotFound
 
@@ -92,9 +92,9 @@ def get_tile(
     sync_to_thread=False,
     summary="List the organ's logs",
 )
-def get_logs(context: NamedDependency[Context], holder: NamedDependency[Holder]) -> list[LogView]:
+def get_logs(caller: NamedDependency[Caller]) -> list[LogView]:
     """Where the holder's organ is logged."""
-    organ = context.organ(holder.organ)
+    organ = caller.organ
     return [
         LogView(
             id=organ.log_id,

@@ -7,13 +7,13 @@
 3. Leaves go to a copy of the tree's edge, which gives size and root.
 4. Records, texts and keys are inserted.
 5. One checkpoint is signed and inserted.
-6. Each submission's effects run.
+6. Effects run, once for all submissions that share them.
 
 Does not commit, swap the head or answer: that is the sequencer's. Refuses nothing by itself but
 step 1; whatever raises elsewhere leaves the transaction to be rolled back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -24,7 +24,13 @@ from evidence.merkle import Frontier, hash_leaf
 from evidence.tlog.checkpoint import Checkpoint, LogSigner
 from storage import records
 from storage.errors import LogRolledBack
-from storage.log.submission import Appended, CommittedHead, PendingStatement, Submission
+from storage.log.submission import (
+    Appended,
+    CommittedHead,
+    Effects,
+    PendingStatement,
+    Submission,
+)
 from storage.log.tree import Node
 from storage.records import NewRecord, StoredCheckpoint, StoredRecord
 
@@ -95,9 +101,8 @@ def run_batch(
     records.add_records(connection, log, size, list(batch.fresh.values()))  # 4
     batch.head = _sign(batch.frontier, signer, max(at, before.committed_at))  # 5
     records.add_checkpoint(connection, log, organ, stored_checkpoint(batch.head))
-    for submission, appended in zip(batch.submissions, batch.appended, strict=True):  # 6
-        if appended:
-            submission.effects(connection, appended)
+    for effects, appended in _by_effects(batch):  # 6
+        effects(connection, appended)
 
 
 def stored_checkpoint(head: CommittedHead) -> StoredCheckpoint:
@@ -162,6 +167,15 @@ def _judge(connection: Connection, batch: Batch) -> None:
             verdicts.append(item.identity)
         batch.verdicts.append(verdicts)
         batch.appended.append(appended)
+
+
+def _by_effects(batch: Batch) -> Iterable[tuple[Effects, list[Appended]]]:
+    """What is new, together for each kind of effects: a busy batch then writes its rows at once."""
+    shared: dict[Effects, list[Appended]] = {}
+    for submission, appended in zip(batch.submissions, batch.appended, strict=True):
+        if appended:
+            shared.setdefault(submission.effects, []).extend(appended)
+    return shared.items()
 
 
 def _grow(batch: Batch, new: Appended) -> NewRecord:

@@ -100,8 +100,10 @@ class Submission:
             the order of the log, inside the transaction; raises to refuse this one item. It
             sees the rows of earlier batches, not those of this one. It must not open a write of
             its own: the database has one writer, and this is its turn.
-        effects: called once with what was logged of this submission, if anything was, after
-            the rows are in; writes to work tables and nothing else. Raising sinks the batch.
+        effects: called once with what was logged, if anything was, after the rows are in;
+            writes to work tables and nothing else. Submissions of one batch that share the
+            same effects (equal callables) are served by one call with the new items of all, in
+            the order of the log. Raising sinks the batch.
         refusals: what `admit` may raise to refuse; anything else that it raises is a fault and
             sinks the batch.
     """
