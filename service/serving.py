@@ -7,6 +7,7 @@ its socket with SO_REUSEPORT, so a forgotten server would silently answer half o
 
 import asyncio
 import errno
+import gc
 import fcntl
 import signal
 import socket
@@ -100,6 +101,8 @@ async def _announce(settings: Settings, listening: Callable[[], None]) -> None:
             await asyncio.sleep(_LISTENING_PAUSE_S)
         else:
             writer.close()
+            gc.collect()
+            gc.freeze()  # what was loaded to start with stays: no need to walk it again and again
             listening()
             return
 
