@@ -190,14 +190,17 @@ def _placed(
 def _fold(
     keyring: Keyring, entries: Iterable[Entry], findings: Findings
 ) -> dict[str, dict[int, str]]:
+    """Follow each organ's chain as far as it holds; what stands behind a break is not taken."""
     chain: dict[str, dict[int, str]] = {}
+    broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
-        if statement.kind != "key":
+        if statement.kind != "key" or statement.organ in broken:
             continue
         try:
             keyring.apply(statement, entry.index)
         except EvidenceError as error:
+            broken.add(statement.organ)
             findings.error("key.chain", error, subject=statement.id)
         else:
             head = keyring.head(statement.organ)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from evidence.canonical import JSONObject
+from evidence.canonical import JSONObject, JSONValue
 from evidence.digest import Measured, sha256_hex
 from evidence.keyring import Registrar
 from evidence.keys import P256Signer
@@ -82,6 +82,7 @@ class World:
     logged: list[tuple[SignedStatement, bytes]] = field(default_factory=list)
     head: str | None = None
     sequence: int = 0
+    epochs: dict[str, int] = field(default_factory=dict[str, int])
 
     def say(
         self,
@@ -110,21 +111,24 @@ class World:
             self.logged.append((signed, signer.public_key))
         return signed
 
-    def key(self, action: str, key: P256Signer, role: str, **more: str) -> SignedStatement:
-        """Log the registrar's next key statement."""
-        body: JSONObject = {"action": action, "key_id": key.key_id, "role": role, "holder": role}
+    def key(self, action: str, key: P256Signer, role: str, **more: JSONValue) -> SignedStatement:
+        """Log the registrar's next key statement; the holder is the role unless named."""
+        holder = str(more.get("holder", role))
+        body: JSONObject = {"action": action, "key_id": key.key_id, "role": role, "holder": holder}
         public = base64.b64encode(key.public_key).decode()
         if action != "revoke":
-            request = self.say(
-                key, "key", {**body, "action": "request", "public_key": public}, log=False
-            )
+            asked: JSONObject = {**body, "action": "request", "public_key": public}
+            if "asked_epoch" in more:
+                asked["epoch"] = more.pop("asked_epoch")
+            request = self.say(key, "key", asked, log=False)
             body["public_key"] = public
             body["possession"] = {
                 "statement": base64.b64encode(request.raw).decode(),
                 "signature": base64.b64encode(request.signature).decode(),
             }
+            self.epochs[holder] = self.epochs.get(holder, 0) + 1
         self.sequence += 1
-        body |= {"epoch": 1, "sequence": self.sequence, **more}
+        body |= {"epoch": self.epochs.get(holder, 1), "sequence": self.sequence, **more}
         signed = self.say(self.registrar, "key", body, previous=self.head)
         self.head = signed.id
         return signed

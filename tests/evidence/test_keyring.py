@@ -154,6 +154,55 @@ def test_possession_must_be_of_the_same_key() -> None:
     refuse(world)
 
 
+def test_a_key_that_ends_is_named_with_its_role_holder_and_epoch() -> None:
+    """A registrar cannot end one person's key in another's name, nor hand it on to him."""
+    for change in ({"holder": "other"}, {"epoch": 2}):
+        world = enrolled()
+        world.key("revoke", world.device, "device", reason="lost", **change)
+        refuse(world)
+    world = enrolled()
+    world.key("revoke", world.device, "patrol", holder="device", reason="lost")
+    refuse(world)
+    for role, holder in (("device", "other"), ("officer", "device")):
+        world = enrolled()
+        fresh, old = P256Signer.generate(), world.device.key_id
+        world.key("rotate", fresh, role, holder=holder, epoch=1, replaces=old)
+        refuse(world)
+
+
+def test_the_epochs_of_a_holder_follow_each_other_in_each_role() -> None:
+    """A holder's first key in a role has epoch 1 and each further one the next."""
+    world = enrolled()
+    world.key("revoke", world.device, "device", reason="lost")
+    world.key("enrol", P256Signer.generate(), "device")
+    world.key("enrol", P256Signer.generate(), "officer", holder="person")
+    world.key("enrol", P256Signer.generate(), "reviewer", holder="person", epoch=1)
+    found = sorted((key.holder, key.role, key.epoch) for key in ring(world).keys().values())
+    assert found == [
+        ("device", "device", 1),
+        ("device", "device", 2),
+        ("person", "officer", 1),
+        ("person", "reviewer", 1),
+        ("registrar", "registrar", 1),
+        ("server", "server", 1),
+    ]
+    for epoch in (1, 3):
+        world = enrolled()
+        world.key("enrol", P256Signer.generate(), "device", epoch=epoch)
+        refuse(world)
+
+
+def test_a_request_that_names_an_epoch_is_for_that_one() -> None:
+    """What the new key asked for is what it gets."""
+    for asked, refused in ((1, False), (2, True)):
+        world = enrolled()
+        world.key("enrol", P256Signer.generate(), "officer", asked_epoch=asked)
+        if refused:
+            refuse(world)
+        else:
+            assert len(ring(world).keys()) == 4
+
+
 def test_a_request_is_never_logged_itself() -> None:
     """A key cannot vouch for itself by logging its own request."""
     world = enrolled()
