@@ -212,19 +212,50 @@ def test_a_request_is_never_logged_itself() -> None:
 
 
 def test_known_keys_read_back_and_follow_their_predecessor() -> None:
-    """A successor needs the next version and a threshold of the old root keys."""
-    world = enrolled()
+    """A successor needs the next version and a threshold of the old and of its own root keys."""
+    world, fresh = enrolled(), P256Signer.generate()
     first = world.known()
     second = replace(first, version=2, expires=first.expires.replace(year=2030))
-    raw = write_known_keys(second, [world.root])
-    assert check_successor(first, raw).version == 2
+    handed_on = replace(second, root_keys=(fresh.public_key,))
+    assert check_successor(first, write_known_keys(second, [world.root])).version == 2
+    raw = write_known_keys(handed_on, [world.root, fresh])
+    assert check_successor(first, raw).root_keys == (fresh.public_key,)
+    assert parse_known_keys(raw).root_keys == (fresh.public_key,)
     for wrong in (
-        write_known_keys(second, [P256Signer.generate()]),
+        write_known_keys(handed_on, [fresh]),
+        write_known_keys(handed_on, [world.root, fresh, P256Signer.generate()]),
         write_known_keys(replace(first, version=3), [world.root]),
         write_known_keys(replace(second, audience="other"), [world.root]),
     ):
         with pytest.raises(KnownKeysInvalid):
             check_successor(first, wrong)
+
+
+def test_known_keys_are_signed_by_a_threshold_of_their_own_root_keys() -> None:
+    """Nobody is handed a file whose root keys no one holds, or one key's word for two."""
+    world, second, stranger = enrolled(), P256Signer.generate(), P256Signer.generate()
+    known = world.known()
+    both = replace(known, root_threshold=2, root_keys=(world.root.public_key, second.public_key))
+    raw = write_known_keys(both, [world.root, second])
+    assert parse_known_keys(raw).root_threshold == 2
+    for content, signers in (
+        (both, [world.root]),
+        (both, [world.root, world.root]),
+        (known, []),
+        (known, [stranger]),
+        (known, [world.root, stranger]),
+        (replace(known, version=2), [stranger]),
+    ):
+        with pytest.raises(KnownKeysInvalid):
+            write_known_keys(content, signers)
+
+
+def test_a_changed_file_of_known_keys_is_refused() -> None:
+    """A signature holds for the file as it was signed."""
+    world = enrolled()
+    raw = write_known_keys(world.known(), [world.root])
+    with pytest.raises(KnownKeysInvalid):
+        parse_known_keys(raw.replace(b'"version":1', b'"version":2'))
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"signatures":[],"signed":{}}', b"\xff" * 20])

@@ -62,7 +62,7 @@ func main() {
 	known, err := readKnownKeys(keyData)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "known keys:", err)
-		os.Exit(2)
+		os.Exit(64)
 	}
 	r := &report{changed: map[string]bool{}, unconfirmed: map[string]bool{}}
 	verify(r, data, known, os.Args[3])
