@@ -1,8 +1,9 @@
 """What others attest about a log's checkpoint and a capture's signature: witnesses and time.
 
 Does: judges the pinned quorum of witnesses and the RFC 3161 tokens of a package. Refuses
-roots that came with a token, tokens whose authority is not pinned, and tokens dated after
-an authority was known to be compromised.
+roots that came with a token and tokens that do not hold for these bytes. A sound token whose
+authority is not pinned, or was compromised by then, is not believed: anybody can add one to a
+package, so it takes nothing away from a token beside it that verifies.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,13 @@ from datetime import UTC, datetime
 
 from evidence.digest import sha256_hex
 from evidence.entries import LogView
-from evidence.errors import EvidenceError, KeyUnknown, QuorumMissing, SignatureInvalid
+from evidence.errors import (
+    EvidenceError,
+    KeyUnknown,
+    QuorumMissing,
+    SignatureInvalid,
+    TimestampNotBelieved,
+)
 from evidence.known_keys import KnownKeys
 from evidence.package import Package
 from evidence.report import Findings, Outcome
@@ -115,11 +122,12 @@ def _stamped(
     findings: Findings,
     place: tuple[str, str],
 ) -> tuple[Timestamp, ...]:
+    """Judge every token over a message; one that is merely not believed needs another beside it."""
     name, subject = place
     prefix = f"data/timestamps/{sha256_hex(message)}/"
-    members = [member for member in package.names() if member.startswith(prefix)]
-    if not members or not known.tsa_roots:
-        missing = "No time-stamp covers it." if not members else "No authority is pinned."
+    members = sorted(member for member in package.names() if member.startswith(prefix))
+    if not members:
+        missing = "No time-stamp covers it."
         findings.add(name, Outcome.UNCONFIRMED, missing, subject=subject, code=KeyUnknown.code)
         return ()
     roots = [
@@ -127,9 +135,17 @@ def _stamped(
         for root in known.tsa_roots
     ]
     found: list[Timestamp] = []
+    aside: list[TimestampNotBelieved] = []
     for member in members[:MAX_TOKENS]:
         try:
             found.append(verify_timestamp(package.read(member), message, roots))
+        except TimestampNotBelieved as error:
+            aside.append(error)
         except EvidenceError as error:
             findings.error(name, error, subject=subject)
+    for error in aside:
+        if found:
+            findings.mention(name, error, subject=subject)
+        else:
+            findings.error(name, error, subject=subject, outcome=Outcome.UNCONFIRMED)
     return tuple(found)

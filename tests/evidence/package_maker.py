@@ -194,14 +194,20 @@ class World:
             return hash_leaf(leaf_of(signed.id, signed.signature, public))
         return hash_children(self.node(level - 1, 2 * index), self.node(level - 1, 2 * index + 1))
 
-    def checkpoint(self, *, cosigned: bool = True) -> bytes:
-        """Sign the tree as it stands."""
-        size = len(self.logged)
-        checkpoint = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
-        at_s = int(AT.timestamp()) + 60
-        note = self.log.sign(checkpoint, at_s)
+    def checkpoint(
+        self, *, cosigned: bool = True, size: int | None = None, at: datetime = AT
+    ) -> bytes:
+        """Sign the tree as it stands, or as it stood at a size; cosigned 61 s after `at`."""
+        size = len(self.logged) if size is None else size
+        tree = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
+        return self.signed(tree, cosigned=cosigned, at=at)
+
+    def signed(self, tree: Checkpoint, *, cosigned: bool = True, at: datetime = AT) -> bytes:
+        """The log's signature over any tree, and the witnesses'."""
+        at_s = int(at.timestamp()) + 60
+        note = self.log.sign(tree, at_s)
         for item in self.witnesses if cosigned else []:
-            note += "".join(map(signature_line, item.cosign(checkpoint, at_s + 1))).encode()
+            note += "".join(map(signature_line, item.cosign(tree, at_s + 1))).encode()
         return note
 
     def known(self, **changes: object) -> KnownKeys:
@@ -230,9 +236,9 @@ class World:
         """The trust file's bytes, with an authority's root pinned."""
         return write_known_keys(self.known(tsa_roots=(pinned(authority),)), [self.root])
 
-    def packed(self, checkpoint: bytes) -> list[PackedStatement]:
-        """Every logged statement with its proof into one checkpoint."""
-        size = len(self.logged)
+    def packed(self, checkpoint: bytes, size: int | None = None) -> list[PackedStatement]:
+        """Every logged statement below a size with its proof into one checkpoint."""
+        size = len(self.logged) if size is None else size
         return [
             PackedStatement(
                 signed=signed,
@@ -243,7 +249,7 @@ class World:
                     checkpoint=checkpoint,
                 ).encode(),
             )
-            for index, (signed, public) in enumerate(self.logged)
+            for index, (signed, public) in enumerate(self.logged[:size])
         ]
 
     def contents(self, captures: list[SignedStatement], *, cosigned: bool = True) -> Contents:

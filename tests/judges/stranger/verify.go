@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"regexp"
 	"sort"
 	"strings"
@@ -129,12 +131,9 @@ func (p *pack) readStatements() {
 // inclusion is step 5; it returns the accepted checkpoint of each log.
 func (p *pack) inclusion() map[string]*checkpoint {
 	taken, judged := map[string]*checkpoint{}, map[string]bool{}
+	roots := map[string][]byte{}
 	list := []*statement{}
 	for _, s := range p.statements {
-		list = append(list, s)
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].id < list[j].id })
-	for _, s := range list {
 		cp := s.proof.cp
 		pinned := p.known.logs[cp.origin]
 		if pinned == nil {
@@ -156,16 +155,25 @@ func (p *pack) inclusion() map[string]*checkpoint {
 			p.change("log.checkpoint")
 			continue
 		}
-		if first := taken[cp.origin]; first != nil && first.whole != cp.whole {
+		list = append(list, s)
+		if first := taken[cp.origin]; first == nil || cp.size > first.size || (cp.size == first.size && cp.whole < first.whole) {
+			taken[cp.origin] = cp
+		}
+		head := fmt.Sprint(cp.origin, "\n", cp.size)
+		if root := roots[head]; root != nil && !bytes.Equal(root, cp.root) {
+			p.change("log.checkpoint") // two histories
+		}
+		roots[head] = cp.root
+	}
+	for _, s := range list {
+		if s.proof.cp.whole != taken[s.log].whole {
 			p.confirm("log.checkpoint")
-			continue
-		}
-		taken[cp.origin] = cp
-		if !s.proof.includes(s.leaf) {
+			p.confirm("log.inclusion")
+		} else if !s.proof.includes(s.leaf) {
 			p.change("log.inclusion")
-			continue
+		} else {
+			p.proven = append(p.proven, s)
 		}
-		p.proven = append(p.proven, s)
 	}
 	passing := map[string]bool{}
 	for _, s := range p.proven {
@@ -223,20 +231,25 @@ func (p *pack) keys() {
 
 // stamp judges the tokens over data and returns the earliest time that verifies.
 func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
-	earliest, good, bad := time.Time{}, false, false
-	for name, token := range p.members {
-		if !strings.HasPrefix(name, "data/timestamps/"+digest(data)+"/") {
-			continue
+	prefix, names := "data/timestamps/"+digest(data)+"/", []string{}
+	for name := range p.members {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
 		}
-		at, ok := readToken(token, data, p.known.roots)
-		bad = bad || !ok
-		if ok && (!good || at.Before(earliest)) {
+	}
+	sort.Strings(names)
+	earliest, good, bad, aside := time.Time{}, false, false, false
+	for _, name := range names[:min(len(names), 16)] {
+		at, state := readToken(p.members[name], data, p.known.roots)
+		bad, aside = bad || state == broken, aside || state == unknown
+		if state == believed && (!good || at.Before(earliest)) {
 			earliest, good = at, true
 		}
 	}
 	if bad {
 		p.change(check)
-	} else if !good {
+	}
+	if !good && (!bad || aside) {
 		p.confirm(check)
 	}
 	return earliest, good

@@ -178,7 +178,7 @@ def vectors(shots: list[SignedStatement], contents: Contents) -> dict[str, Vecto
             edited(good, {signature_token: None}), [], ["time.signature"]
         ),
         "authority-compromised": Vector(
-            good, ["time.checkpoint", "time.signature"], [], "compromised-known-keys.json"
+            good, [], ["time.checkpoint", "time.signature"], "compromised-known-keys.json"
         ),
         "original-replaced": Vector(
             written(replace(contents, originals=[other, contents.originals[1]])).getvalue(),
