@@ -26,6 +26,7 @@ from evidence.timestamp import Timestamp, TimestampRoot, verify_timestamp
 from evidence.tlog.checkpoint import timestamped_message
 from evidence.tlog.note import ML_DSA_44
 
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; the format of a cosignature goes on to 2^63
 MAX_TOKENS = 16  # for one message; two authorities are asked
 
 
@@ -52,7 +53,7 @@ def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
     except EvidenceError as error:
         findings.error("log.witnesses", error, subject=origin)
         return Witnessed(satisfied=False, first_seen=None, names=())
-    times = [datetime.fromtimestamp(seconds, UTC) for _, seconds in seen.seen]
+    times = [moment(seconds) for _, seconds in seen.seen]
     if not seen.satisfied:
         missing = QuorumMissing("Too few known witnesses have cosigned: unwitnessed.")
         findings.error("log.witnesses", missing, subject=origin, outcome=Outcome.UNCONFIRMED)
@@ -61,6 +62,11 @@ def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
         first_seen=min(times, default=None),
         names=tuple(name for name, _ in seen.seen),
     )
+
+
+def moment(seconds: int) -> datetime:
+    """The time that a witness states; one that no calendar holds becomes the last one there is."""
+    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC)
 
 
 def stamped_checkpoint(

@@ -95,6 +95,11 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             threat="a key used after its epoch and dated back",
             decides=False,
         ),
+        "time.not_before": Meaning(
+            proves="The capture was signed after known witnesses signed what its session holds.",
+            threat="a capture that was signed before the visit that it is said to be of",
+            decides=False,
+        ),
         "content.digest": Meaning(
             proves="The original has exactly the bytes that the device announced.",
             threat="a replaced or edited photo",

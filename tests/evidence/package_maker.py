@@ -6,6 +6,7 @@ Made for tests of the verifier; everything in it is generated at each run.
 import base64
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,9 +28,14 @@ from evidence.leaf import leaf_of
 from evidence.merkle import hash_children, hash_leaf, inclusion_proof, tree_root
 from evidence.packing import Contents, Original, PackedStatement, write_package
 from evidence.statement import About, SignedStatement, make_statement, sign_statement
-from evidence.tlog.checkpoint import Checkpoint, LogSigner, timestamped_message
+from evidence.tlog.checkpoint import (
+    Checkpoint,
+    LogSigner,
+    parse_checkpoint_body,
+    timestamped_message,
+)
 from evidence.tlog.cosignature import Cosigner
-from evidence.tlog.note import signature_line
+from evidence.tlog.note import parse_note, signature_line
 from evidence.tlog.policy import Group, Policy, parse_policy
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
 from tests.evidence.timestamp_maker import NOW, Authority, Making
@@ -37,6 +43,7 @@ from tests.evidence.timestamp_maker import NOW, Authority, Making
 ORIGIN = "fengni.example/logs/test-2026"
 AUDIENCE = "fengni-test"
 ORGAN = "test-organ"
+HELD_AT = NOW.replace(microsecond=0) - timedelta(hours=1)
 AT = datetime(2026, 11, 23, 1, 4, 5, 678000, tzinfo=UTC)
 PHOTO = b"\xff\xd8\xff\xe0 stands for a photo \xff\xd9"
 
@@ -90,11 +97,12 @@ class World:
         kind: str,
         body: JSONObject,
         *,
-        about: str | None = None,
+        about: str | About | None = None,
         previous: str | None = None,
         log: bool = True,
     ) -> SignedStatement:
         """Sign a statement and, unless told otherwise, log it."""
+        subject = About(statement=about) if isinstance(about, str) else about
         raw = make_statement(
             kind,
             audience=AUDIENCE,
@@ -103,7 +111,7 @@ class World:
             salt=os.urandom(16).hex(),
             made_at=AT + timedelta(seconds=len(self.logged)),
             body=body,
-            about=About(statement=about) if about else None,
+            about=subject,
             previous=previous,
         )
         signed = sign_statement(raw, signer)
@@ -141,8 +149,13 @@ class World:
         about: str | None = None,
         previous: str | None = None,
         measured: Measured | None = None,
+        receipt: Callable[[SignedStatement, int], About | None] | None = None,
+        receipt_first: bool = False,
     ) -> SignedStatement:
-        """Log a capture and the server's receipt for it."""
+        """Log a capture and the server's receipt for it.
+
+        `receipt` says from the capture and its index what the receipt is about.
+        """
         found = measured or Measured(sha256=sha256_hex(content), size_bytes=len(content))
         announced: JSONObject = {
             "sha256": found.sha256,
@@ -160,7 +173,9 @@ class World:
             },
             about=about,
             previous=previous,
+            log=not receipt_first,
         )
+        index = len(self.logged) - 1
         self.say(
             self.server,
             "stored",
@@ -174,9 +189,27 @@ class World:
                 "assurance": "directory-mode-bits",
                 "received_at": "2026-11-23T01:04:09.120Z",
             },
-            about=capture.id,
+            about=receipt(capture, index) if receipt else capture.id,
         )
+        if receipt_first:
+            self.logged.append((capture, self.device.public_key))
         return capture
+
+    def held(self, *, at: datetime = HELD_AT, witnesses: int = 2) -> JSONObject:
+        """The checkpoint of the log as it stands, as an opening names it."""
+        checkpoint = parse_checkpoint_body(parse_note(self.checkpoint(cosigned=False)).text)
+        at_s = int(at.timestamp())
+        lines = [item.cosign(checkpoint, at_s)[0] for item in self.witnesses[:witnesses]]
+        return {
+            "log": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": checkpoint.root.hex(),
+            "cosignatures": [signature_line(line).rstrip("\n") for line in lines],
+        }
+
+    def again(self) -> "World":
+        """The same keys with an empty log: another course of events."""
+        return replace(self, logged=[], head=None, sequence=0, epochs={})
 
     def status(self) -> SignedStatement:
         """Log the server's word that the key chain is whole."""
@@ -303,15 +336,15 @@ def stamped(
     covered = [timestamped_message(note, ORIGIN), capture.signature]
     return replace(
         contents,
-        timestamps={
-            message: [
-                Making(
-                    authority=authority, message=message, gen_time=NOW.replace(microsecond=0)
-                ).response()
-            ]
-            for message in covered
-        },
+        timestamps={message: [token(authority, message)] for message in covered},
     )
+
+
+def token(authority: Authority, message: bytes) -> bytes:
+    """A token over a message, of the tests' time."""
+    return Making(
+        authority=authority, message=message, gen_time=NOW.replace(microsecond=0)
+    ).response()
 
 
 def pinned(authority: Authority) -> PinnedRoot:

@@ -21,7 +21,7 @@ func (r *report) confirm(check string) { r.unconfirmed[check] = true }
 
 // informative names the checks that do not decide the verdict (§10).
 var informative = map[string]bool{
-	"time.signature": true, "session.completeness": true, "custody.trail": true,
+	"time.signature": true, "time.not_before": true, "session.completeness": true, "custody.trail": true,
 }
 
 func (r *report) exit() int {

@@ -10,7 +10,7 @@ import (
 type ringKey struct {
 	organ, role, holder string
 	epoch, from, until  int64 // until: -1 while it has not ended
-	spki        []byte
+	spki                []byte
 }
 
 type ring struct {
@@ -128,6 +128,7 @@ func (r *ring) judge(s *statement) (valid, unknown bool) {
 	if k == nil {
 		return false, len(r.chains[s.organ]) == 0
 	}
+	s.holder = k.holder
 	return k.from < s.index && (k.until < 0 || k.until >= s.index) && k.organ == s.organ &&
 		string(k.spki) == string(s.key) && strings.Contains(" "+roles[s.kind]+" ", " "+k.role+" "), false
 }

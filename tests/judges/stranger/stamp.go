@@ -102,8 +102,8 @@ var stampTime = regexp.MustCompile(`^[0-9]{14}(\.[0-9]*[1-9])?Z$`)
 type tokenState int
 
 const (
-	broken    tokenState = iota // it is no token over the bytes
-	unknown                     // it is, and no pinned root stands above it at its time
+	broken  tokenState = iota // it is no token over the bytes
+	unknown                   // it is, and no pinned root stands above it at its time
 	believed
 )
 

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"reflect"
 	"regexp"
 	"sort"
 	"strings"
@@ -19,8 +21,9 @@ type pack struct {
 	known      *knownKeys
 	listed     map[string]string
 	captures   []string
-	statements map[string]*statement // those that passed statement.signature
-	proven     []*statement          // those that passed log.inclusion, too
+	statements map[string]*statement  // those that passed statement.signature
+	proven     []*statement           // those that passed log.inclusion, too
+	after      map[string][]time.Time // independent times, by log origin and by capture id
 }
 
 func digest(data []byte) string {
@@ -34,7 +37,7 @@ func verify(r *report, data []byte, known *knownKeys, now string) {
 		r.change("package.container")
 		return
 	}
-	p := &pack{report: r, members: members, known: known, statements: map[string]*statement{}}
+	p := &pack{report: r, members: members, known: known, statements: map[string]*statement{}, after: map[string][]time.Time{}}
 	audience := p.manifest()
 	if now >= known.expires || audience != known.audience {
 		r.confirm("known_keys.valid")
@@ -45,6 +48,7 @@ func verify(r *report, data []byte, known *knownKeys, now string) {
 	p.witnessesAndTime(checkpoints)
 	p.content()
 	p.sessions()
+	p.notBefore()
 }
 
 var manifestLine = regexp.MustCompile(`^([0-9a-fA-F]{64})[ \t]+(\S+)\r?$`)
@@ -184,7 +188,7 @@ func (p *pack) inclusion() map[string]*checkpoint {
 			p.confirm("log.inclusion")
 		}
 	}
-	p.skipped = len(p.provenCaptures()) == 0
+	p.skipped = len(p.exported()) == 0
 	return taken
 }
 
@@ -192,6 +196,20 @@ func (p *pack) provenCaptures() []*statement {
 	list := []*statement{}
 	for _, s := range p.proven {
 		if s.kind == "capture" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// exported returns the captures that the index names and that are proven.
+func (p *pack) exported() []*statement {
+	named, list := map[string]bool{}, []*statement{}
+	for _, id := range p.captures {
+		named[id] = true
+	}
+	for _, s := range p.provenCaptures() {
+		if named[s.id] {
 			list = append(list, s)
 		}
 	}
@@ -259,13 +277,19 @@ func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
 func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	for origin, cp := range checkpoints {
 		pinned := p.known.logs[origin]
-		failing, met := pinned.policy.judge(cp)
+		failing, met, seen := pinned.policy.judge(cp)
+		if seen >= 0 {
+			p.after[origin] = append(p.after[origin], time.Unix(seen, 0))
+		}
 		if failing {
 			p.change("log.witnesses")
 		} else if !met {
 			p.confirm("log.witnesses")
 		}
 		at, stamped := p.stamp("time.checkpoint", cp.stamped())
+		if stamped {
+			p.after[origin] = append(p.after[origin], at)
+		}
 		if pinned.hasMlDsa && !(stamped && at.Before(pinned.mlDsa)) {
 			signed := 0
 			for _, key := range pinned.keys {
@@ -279,7 +303,9 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 		}
 	}
 	for _, s := range p.provenCaptures() {
-		p.stamp("time.signature", s.signature)
+		if at, stamped := p.stamp("time.signature", s.signature); stamped {
+			p.after[s.id] = append(p.after[s.id], at)
+		}
 	}
 }
 
@@ -287,7 +313,7 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 func (p *pack) content() {
 	captures := map[string]*statement{}
 	originals := map[string]int{}
-	for _, s := range p.provenCaptures() {
+	for _, s := range p.exported() {
 		captures[s.id] = s
 	}
 	for name, data := range p.members {
@@ -312,7 +338,7 @@ func (p *pack) content() {
 		}
 		announced, count := s.body["content"].(object), 0
 		for _, other := range p.proven {
-			if other.kind != "stored" || other.about != id || !other.valid {
+			if other.kind != "stored" || !other.isAbout(s) || !other.valid {
 				continue
 			}
 			count++
@@ -327,32 +353,108 @@ func (p *pack) content() {
 	}
 }
 
+// opening returns the opening of the capture's session, or nil.
+func (p *pack) opening(capture *statement) *statement {
+	for _, s := range p.proven {
+		if s.kind == "session" && text(s.body, "phase") == "open" && belongs(capture, s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// belongs says whether a shot or a closing is of the session that an opening begins.
+func belongs(s, opening *statement) bool {
+	return s.valid && opening.valid && s.isAbout(opening) && s.holder == opening.holder
+}
+
 // sessions is session.completeness of step 10.
 func (p *pack) sessions() {
-	opening, closings, members := map[string]*statement{}, map[string]*statement{}, map[string][]*statement{}
+	for _, s := range p.exported() {
+		if open := p.opening(s); open == nil || !p.complete(open) {
+			p.confirm("session.completeness")
+		}
+	}
+}
+
+func (p *pack) complete(open *statement) bool {
+	shots, closings := []*statement{}, []*statement{}
 	for _, s := range p.proven {
 		switch {
-		case s.kind == "session" && s.valid && text(s.body, "phase") == "open":
-			opening[s.id] = s
-		case s.kind == "session" && s.valid:
-			closings[s.about] = s
+		case !belongs(s, open):
 		case s.kind == "capture":
-			members[s.about] = append(members[s.about], s)
+			shots = append(shots, s)
+		case s.kind == "session" && text(s.body, "phase") == "close":
+			closings = append(closings, s)
 		}
 	}
-	for id, list := range members {
-		open, closing := opening[id], closings[id]
-		if open == nil || closing == nil || number(closing.body, "count") != int64(len(list)) {
-			p.confirm("session.completeness")
+	if len(closings) == 0 {
+		return false
+	}
+	first := closings[0].body
+	for _, other := range closings[1:] {
+		if first["count"] != other.body["count"] || !reflect.DeepEqual(first["inventory"], other.body["inventory"]) {
+			return false
+		}
+	}
+	sort.Slice(shots, func(i, j int) bool { return number(shots[i].body, "number") < number(shots[j].body, "number") })
+	before := open
+	for i, s := range shots {
+		if number(s.body, "number") != int64(i)+1 || s.previous != before.id {
+			return false
+		}
+		before = s
+	}
+	return number(first, "count") == int64(len(shots))
+}
+
+// notBefore is time.not_before of step 10.
+func (p *pack) notBefore() {
+	for _, s := range p.exported() {
+		open := p.opening(s)
+		if open == nil {
+			p.confirm("time.not_before")
 			continue
 		}
-		sort.Slice(list, func(i, j int) bool { return number(list[i].body, "number") < number(list[j].body, "number") })
-		before := open
-		for i, s := range list {
-			if s.log != open.log || s.index <= open.index || number(s.body, "number") != int64(i)+1 || s.previous != before.id {
-				p.confirm("session.completeness")
+		held, there := open.body["checkpoint"].(object)
+		pinned := p.known.logs[text(held, "log")]
+		if !there || pinned == nil {
+			p.confirm("time.not_before")
+			continue
+		}
+		cp, ok := heldCheckpoint(held)
+		if !ok || (cp.origin == open.log && int64(cp.size) > open.index) {
+			p.change("time.not_before")
+			continue
+		}
+		failing, met, since := pinned.policy.judge(cp)
+		if failing {
+			p.change("time.not_before")
+		} else if !met || since < 0 {
+			p.confirm("time.not_before")
+		}
+		for _, after := range append(p.after[s.id], p.after[s.log]...) {
+			if met && since >= 0 && time.Unix(since, 0).After(after) {
+				p.change("time.not_before")
 			}
-			before = s
 		}
 	}
+}
+
+// heldCheckpoint is the note that an opening's `checkpoint` stands for, without its log's lines.
+func heldCheckpoint(held object) (*checkpoint, bool) {
+	root, _ := hex.DecodeString(text(held, "root"))
+	size := number(held, "size")
+	c := &checkpoint{origin: text(held, "log"), size: uint64(size), root: root}
+	c.text = fmt.Sprintf("%s\n%d\n%s\n", c.origin, size, base64.StdEncoding.EncodeToString(root))
+	lines, _ := held["cosignatures"].([]any)
+	for _, item := range lines {
+		l, ok := readLine(item.(string))
+		if !ok {
+			return nil, false
+		}
+		c.lines = append(c.lines, l)
+	}
+	empty := sha256.Sum256(nil)
+	return c, size > 0 || bytes.Equal(root, empty[:])
 }
