@@ -266,7 +266,7 @@ class Uploader:
             body["officers"] = [wish.claim.officer]
         held = self.journal.checkpoint(self.log.origin)
         if held is not None:
-            body["checkpoint"] = _checkpoint_members(held, self.log)
+            body["checkpoint"] = held_members(held, self.log)
         return self.device.sign("session", body)
 
     def _close_session(self, session: OpenSession, wish: Wish) -> None:
@@ -335,10 +335,17 @@ def _begun(entry: Entry, file: MeasuredFile) -> Sent:
     return Sent(path=file.path, id=entry.id, size_bytes=file.content.size_bytes)
 
 
-def _checkpoint_members(raw: bytes, log: KnownLog) -> JSONObject:
+def held_members(raw: bytes, log: KnownLog) -> JSONObject:
     """A checkpoint as a session's opening names it, with what known witnesses signed of it.
 
     The lines of type 0x04 alone: one of type 0x06 would fill a quarter of a statement.
+
+    Args:
+        raw: the note that the device holds, its log and its witnesses verified.
+        log: the pinned log, whose policy says which lines are known witnesses'.
+
+    Returns:
+        The member `checkpoint` of an opening `session`.
     """
     note = parse_note(raw)
     checkpoint = parse_checkpoint_body(note.text)

@@ -22,11 +22,11 @@ NOW = AT + timedelta(days=1)
 INVENTORY: JSONObject = {"media_type": "text/plain", "sha256": "ab" * 32, "size_bytes": 1}
 
 
-def entry(signed: SignedStatement, index: int, **changes: object) -> Entry:
+def entry(world: World, signed: SignedStatement, index: int, **changes: object) -> Entry:
     """An entry at an index, as if all its own checks had passed."""
     statement = replace(parse_statement(signed.raw), **changes)  # type: ignore[arg-type]
     leaf = Leaf(statement_id=signed.id, signature=b"", public_key=b"")
-    proof = TlogProof(index=index, hashes=(), checkpoint=b"")
+    proof = TlogProof(index=index, hashes=(), checkpoint=world.checkpoint())
     return Entry(statement=statement, leaf=leaf, leaf_hash=b"", proof=proof)
 
 
@@ -35,7 +35,9 @@ def test_a_statement_is_about_what_it_names_rightly_and_nothing_else() -> None:
     world = World()
     capture = world.photo()
     receipt = world.logged[-1][0]
-    subject = entry(capture, 5)
+    for _ in range(3):
+        world.photo()
+    subject = entry(world, capture, 5)
     right = [
         {},
         {"about": About(statement=capture.id, log=ORIGIN, index=5)},
@@ -48,9 +50,11 @@ def test_a_statement_is_about_what_it_names_rightly_and_nothing_else() -> None:
         {"organ": "other-organ"},
         {"audience": "other"},
     ]
-    found = [is_about(entry(receipt, 6, **changes), subject, ORIGIN) for changes in right + wrong]
+    found = [
+        is_about(entry(world, receipt, 6, **changes), subject, ORIGIN) for changes in right + wrong
+    ]
     assert found == [True] * len(right) + [False] * len(wrong)
-    assert [is_about(entry(receipt, at), subject, ORIGIN) for at in (4, 5)] == [False, False]
+    assert [is_about(entry(world, receipt, at), subject, ORIGIN) for at in (4, 5)] == [False, False]
 
 
 def session(*closings: JSONObject, shots: int = 2, **opens: object) -> tuple[World, list[str]]:
