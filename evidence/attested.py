@@ -149,9 +149,9 @@ def _stamped(
             aside.append(error)
         except EvidenceError as error:
             findings.error(name, error, subject=subject)
-    for error in aside:
+    for reason in aside:
         if found:
-            findings.mention(name, error, subject=subject)
+            findings.mention(name, reason, subject=subject)
         else:
-            findings.error(name, error, subject=subject, outcome=Outcome.UNCONFIRMED)
+            findings.error(name, reason, subject=subject, outcome=Outcome.UNCONFIRMED)
     return tuple(found)

@@ -8,6 +8,7 @@ Source: RFC 5652 §5.4, §5.6; RFC 3279, RFC 8410 for the algorithms.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 from cryptography import x509
@@ -23,7 +24,11 @@ from evidence.errors import TimestampInvalid
 from evidence.timestamp.reading import DIGESTS, Token, read_attributes
 from evidence.timestamp.structures import MESSAGE_DIGEST, Covered, SignerInfo
 
-_HASHES: Final = {"sha256": hashes.SHA256, "sha384": hashes.SHA384, "sha512": hashes.SHA512}
+_HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
 
 
 def verify_own_signature(token: Token, signer: x509.Certificate) -> None:
@@ -46,7 +51,7 @@ def verify_own_signature(token: Token, signer: x509.Certificate) -> None:
     if read_attributes(info).get(MESSAGE_DIGEST) != asn1.encode_der(digest):  # 1
         raise TimestampInvalid("The time-stamp's signature covers other content.")
     try:
-        _verify(signer, info.signature, _covered(info), _HASHES[name]())  # 2
+        _verify(signer, info.signature, _covered(info), _HASHES[name])  # 2
     except InvalidSignature as exc:
         raise TimestampInvalid("The time-stamp's signature does not hold.") from exc
 

@@ -263,7 +263,7 @@ class World:
             },
             tsa_roots=(),
         )
-        return parse_known_keys(write_known_keys(replace(content, **changes), [self.root]))  # type: ignore[arg-type]
+        return parse_known_keys(write_known_keys(replace(content, **changes), [self.root]))
 
     def known_raw(self, authority: Authority) -> bytes:
         """The trust file's bytes, with an authority's root pinned."""

@@ -143,7 +143,7 @@ def test_possession_must_be_of_the_same_key() -> None:
     world.key("enrol", victim, "officer")
     signed, _ = world.logged.pop()
     body = {**read(signed).body, "role": "reviewer"}
-    world.say(world.registrar, "key", body, previous=read(signed).previous)  # type: ignore[arg-type]
+    world.say(world.registrar, "key", body, previous=read(signed).previous)
     refuse(world)
     world = enrolled()
     world.key("enrol", thief, "officer")

@@ -24,7 +24,7 @@ INVENTORY: JSONObject = {"media_type": "text/plain", "sha256": "ab" * 32, "size_
 
 def entry(world: World, signed: SignedStatement, index: int, **changes: object) -> Entry:
     """An entry at an index, as if all its own checks had passed."""
-    statement = replace(parse_statement(signed.raw), **changes)  # type: ignore[arg-type]
+    statement = replace(parse_statement(signed.raw), **changes)
     leaf = Leaf(statement_id=signed.id, signature=b"", public_key=b"")
     proof = TlogProof(index=index, hashes=(), checkpoint=world.checkpoint())
     return Entry(statement=statement, leaf=leaf, leaf_hash=b"", proof=proof)
@@ -38,11 +38,11 @@ def test_a_statement_is_about_what_it_names_rightly_and_nothing_else() -> None:
     for _ in range(3):
         world.photo()
     subject = entry(world, capture, 5)
-    right = [
+    right: list[dict[str, object]] = [
         {},
         {"about": About(statement=capture.id, log=ORIGIN, index=5)},
     ]
-    wrong = [
+    wrong: list[dict[str, object]] = [
         {"about": None},
         {"about": About(statement="ab" * 32)},
         {"about": About(statement=capture.id, log=ORIGIN, index=4)},
@@ -57,17 +57,22 @@ def test_a_statement_is_about_what_it_names_rightly_and_nothing_else() -> None:
     assert [is_about(entry(world, receipt, at), subject, ORIGIN) for at in (4, 5)] == [False, False]
 
 
-def session(*closings: JSONObject, shots: int = 2, **opens: object) -> tuple[World, list[str]]:
-    """A session with numbered shots; says the world and the shots' ids."""
+def session(
+    *closings: JSONObject, held: JSONObject | None = None, chained: bool = True
+) -> tuple[World, list[str]]:
+    """A session with two numbered shots; says the world and the shots' ids."""
     world = World()
     world.key("enrol", world.server, "server")
     world.key("enrol", world.device, "device")
-    held = opens.pop("held", None) or world.held()
-    body: JSONObject = {"phase": "open", "session": "visit", "checkpoint": held}  # type: ignore[dict-item]
+    body: JSONObject = {
+        "phase": "open",
+        "session": "visit",
+        "checkpoint": held or world.held(),
+    }
     opening = world.say(world.device, "session", body)
     last, made = opening.id, list[str]()
-    for number in range(1, shots + 1):
-        previous = opening.id if opens.get("unchained") else last
+    for number in (1, 2):
+        previous = last if chained else opening.id
         last = world.photo(number=number, about=opening.id, previous=previous).id
         made.append(last)
     for closing in closings:
@@ -96,34 +101,34 @@ def told(report: Report, name: str) -> set[tuple[Outcome, str]]:
 
 
 @pytest.mark.parametrize(
-    ("closings", "options", "sentence"),
+    ("closings", "chained", "sentence"),
     [
-        ([{"count": 2}], {}, ""),
-        ([{"count": 2, "inventory": INVENTORY}] * 2, {}, ""),
-        ([], {}, "The session was not closed, or its closing is not in the package."),
+        ([{"count": 2}], True, ""),
+        ([{"count": 2, "inventory": INVENTORY}] * 2, True, ""),
+        ([], True, "The session was not closed, or its closing is not in the package."),
         (
             [{"count": 2}, {"count": 3}],
-            {},
+            True,
             "The session was closed more than once with different counts.",
         ),
         (
             [{"count": 2}, {"count": 2, "inventory": INVENTORY}],
-            {},
+            True,
             "The session was closed more than once with different counts.",
         ),
-        ([{"count": 3}], {}, "The package holds 2 of 3 shots."),
+        ([{"count": 3}], True, "The package holds 2 of 3 shots."),
         (
             [{"count": 2}],
-            {"unchained": True},
+            False,
             "The shots do not name each other in one chain.",
         ),
     ],
 )
 def test_a_session_is_whole_or_says_why_not(
-    closings: list[JSONObject], options: dict[str, object], sentence: str
+    closings: list[JSONObject], chained: bool, sentence: str
 ) -> None:
     """All closings agree, and the shots are numbered and chained without a gap."""
-    report = judged(*session(*closings, **options))
+    report = judged(*session(*closings, chained=chained))
     ((outcome, detail),) = told(report, "session.completeness")
     expected = (Outcome.UNCONFIRMED, sentence) if sentence else (Outcome.PASS, detail)
     assert (outcome, detail) == expected
