@@ -75,6 +75,8 @@ def render(report: Report) -> str:
     lines: list[str] = []
     for capture in report.captures:
         lines += [f"Capture {capture.id}", f"  claimed at {format_time(capture.claimed_at)}"]
+        if capture.not_before is not None:
+            lines.append(f"  not signed before {format_time(capture.not_before)}")
         if capture.not_after is not None:
             lines.append(f"  first independent time {format_time(capture.not_after)}")
         lines += [

@@ -1,8 +1,9 @@
 """What others attest about a log's checkpoint and a capture's signature: witnesses and time.
 
 Does: judges the pinned quorum of witnesses and the RFC 3161 tokens of a package. Refuses
-roots that came with a token, tokens whose authority is not pinned, and tokens dated after
-an authority was known to be compromised.
+roots that came with a token and tokens that do not hold for these bytes. A sound token whose
+authority is not pinned, or was compromised by then, is not believed: anybody can add one to a
+package, so it takes nothing away from a token beside it that verifies.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,13 @@ from datetime import UTC, datetime
 
 from evidence.digest import sha256_hex
 from evidence.entries import LogView
-from evidence.errors import EvidenceError, KeyUnknown, QuorumMissing, SignatureInvalid
+from evidence.errors import (
+    EvidenceError,
+    KeyUnknown,
+    QuorumMissing,
+    SignatureInvalid,
+    TimestampNotBelieved,
+)
 from evidence.known_keys import KnownKeys
 from evidence.package import Package
 from evidence.report import Findings, Outcome
@@ -19,6 +26,7 @@ from evidence.timestamp import Timestamp, TimestampRoot, verify_timestamp
 from evidence.tlog.checkpoint import timestamped_message
 from evidence.tlog.note import ML_DSA_44
 
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; the format of a cosignature goes on to 2^63
 MAX_TOKENS = 16  # for one message; two authorities are asked
 
 
@@ -45,7 +53,7 @@ def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
     except EvidenceError as error:
         findings.error("log.witnesses", error, subject=origin)
         return Witnessed(satisfied=False, first_seen=None, names=())
-    times = [datetime.fromtimestamp(seconds, UTC) for _, seconds in seen.seen]
+    times = [moment(seconds) for _, seconds in seen.seen]
     if not seen.satisfied:
         missing = QuorumMissing("Too few known witnesses have cosigned: unwitnessed.")
         findings.error("log.witnesses", missing, subject=origin, outcome=Outcome.UNCONFIRMED)
@@ -54,6 +62,11 @@ def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
         first_seen=min(times, default=None),
         names=tuple(name for name, _ in seen.seen),
     )
+
+
+def moment(seconds: int) -> datetime:
+    """The time that a witness states; one that no calendar holds becomes the last one there is."""
+    return datetime.fromtimestamp(min(seconds, _LAST_SECOND), UTC)
 
 
 def stamped_checkpoint(
@@ -115,11 +128,12 @@ def _stamped(
     findings: Findings,
     place: tuple[str, str],
 ) -> tuple[Timestamp, ...]:
+    """Judge every token over a message; one that is merely not believed needs another beside it."""
     name, subject = place
     prefix = f"data/timestamps/{sha256_hex(message)}/"
-    members = [member for member in package.names() if member.startswith(prefix)]
-    if not members or not known.tsa_roots:
-        missing = "No time-stamp covers it." if not members else "No authority is pinned."
+    members = sorted(member for member in package.names() if member.startswith(prefix))
+    if not members:
+        missing = "No time-stamp covers it."
         findings.add(name, Outcome.UNCONFIRMED, missing, subject=subject, code=KeyUnknown.code)
         return ()
     roots = [
@@ -127,9 +141,17 @@ def _stamped(
         for root in known.tsa_roots
     ]
     found: list[Timestamp] = []
+    aside: list[TimestampNotBelieved] = []
     for member in members[:MAX_TOKENS]:
         try:
             found.append(verify_timestamp(package.read(member), message, roots))
+        except TimestampNotBelieved as error:
+            aside.append(error)
         except EvidenceError as error:
             findings.error(name, error, subject=subject)
+    for reason in aside:
+        if found:
+            findings.mention(name, reason, subject=subject)
+        else:
+            findings.error(name, reason, subject=subject, outcome=Outcome.UNCONFIRMED)
     return tuple(found)

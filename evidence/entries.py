@@ -15,6 +15,7 @@ from evidence.errors import (
     EvidenceError,
     KeyUnknown,
     PackageInvalid,
+    TwoHistories,
     VersionUnknown,
 )
 from evidence.keyring import EnrolledKey, Keyring
@@ -123,31 +124,58 @@ def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) ->
     by_checkpoint: dict[bytes, list[Entry]] = {}
     for entry in entries:
         by_checkpoint.setdefault(entry.proof.checkpoint, []).append(entry)
-    views: list[LogView] = []
-    origins: set[str] = set()
+    opened: dict[str, dict[bytes, SignedCheckpoint]] = {}
     for data, members in by_checkpoint.items():
         signed = _open(data, known, findings, members)
-        if signed is None:
-            continue
-        if signed.checkpoint.origin in origins:
-            findings.add(
-                "log.checkpoint",
-                Outcome.UNCONFIRMED,
-                "The package leads into two checkpoints of one log; it must be one.",
-            )
-            continue
-        origins.add(signed.checkpoint.origin)
-        placed = _placed(members, signed, findings)
+        if signed is not None:
+            opened.setdefault(signed.checkpoint.origin, {})[data] = signed
+    views: list[LogView] = []
+    for origin, notes in opened.items():
+        chosen = _choose(origin, notes, findings)
+        for data in sorted(notes.keys() - {chosen}):
+            _leave_out(by_checkpoint[data], findings)
+        placed = _placed(by_checkpoint[chosen], notes[chosen], findings)
         keyring = Keyring(known.audience, known.registrars)
         chain = _fold(keyring, placed, findings)
         views.append(
-            LogView(data=data, signed=signed, entries=placed, keyring=keyring, chain=chain)
+            LogView(data=chosen, signed=notes[chosen], entries=placed, keyring=keyring, chain=chain)
         )
     if views:
         findings.conclude("log.checkpoint")
         findings.conclude("log.inclusion")
         findings.conclude("key.chain")
     return views
+
+
+def _choose(origin: str, notes: Mapping[bytes, SignedCheckpoint], findings: Findings) -> bytes:
+    """The checkpoint that counts: of the largest size, then the bytewise smallest note.
+
+    All of them carry the log's signature. Two roots of one size are the log's own signed proof
+    that it keeps two histories, whichever of them counts.
+    """
+    chosen = min(notes, key=lambda data: (-notes[data].checkpoint.size, data))
+    if len(notes) > 1:
+        findings.add(
+            "log.checkpoint",
+            Outcome.UNCONFIRMED,
+            "The package leads into several checkpoints of one log; the largest one counts.",
+            subject=origin,
+        )
+    heads = {(signed.checkpoint.size, signed.checkpoint.root) for signed in notes.values()}
+    if len({size for size, _ in heads}) < len(heads):
+        forked = TwoHistories("The log has signed two histories.")
+        findings.error("log.checkpoint", forked, subject=origin)
+    return chosen
+
+
+def _leave_out(members: Iterable[Entry], findings: Findings) -> None:
+    for entry in members:
+        findings.add(
+            "log.inclusion",
+            Outcome.UNCONFIRMED,
+            "The statement leads into another checkpoint than the one that counts.",
+            subject=entry.statement.id,
+        )
 
 
 def _open(
@@ -190,14 +218,17 @@ def _placed(
 def _fold(
     keyring: Keyring, entries: Iterable[Entry], findings: Findings
 ) -> dict[str, dict[int, str]]:
+    """Follow each organ's chain as far as it holds; what stands behind a break is not taken."""
     chain: dict[str, dict[int, str]] = {}
+    broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
-        if statement.kind != "key":
+        if statement.kind != "key" or statement.organ in broken:
             continue
         try:
             keyring.apply(statement, entry.index)
         except EvidenceError as error:
+            broken.add(statement.organ)
             findings.error("key.chain", error, subject=statement.id)
         else:
             head = keyring.head(statement.organ)

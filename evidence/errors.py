@@ -30,12 +30,14 @@ Each class has a stable `code` that appears in reports, problems and logs.
     ├── SignatureInvalid              signature_invalid
     ├── ProofInvalid                  proof_invalid
     ├── TimestampInvalid              timestamp_invalid
+    │   └── TimestampNotBelieved      timestamp_not_believed   no pinned root at its time
     ├── KeyUnknown                    key_unknown
     ├── KeyNotYetValid                key_not_yet_valid
     ├── KeyRevoked                    key_revoked
     ├── KeyRoleRefused                key_role_refused    the key may not sign this kind
     ├── KeyChainBroken                key_chain_broken
-    └── QuorumMissing                 quorum_missing
+    ├── QuorumMissing                 quorum_missing
+    └── TwoHistories                  two_histories
 """
 
 from typing import ClassVar
@@ -214,6 +216,12 @@ class TimestampInvalid(EvidenceError):
     code = "timestamp_invalid"
 
 
+class TimestampNotBelieved(TimestampInvalid):
+    """The token holds for these bytes, but no pinned root stands above it at its time."""
+
+    code = "timestamp_not_believed"
+
+
 class KeyUnknown(EvidenceError):
     """No registrar enrolled this key."""
 
@@ -248,3 +256,9 @@ class QuorumMissing(EvidenceError):
     """Too few known witnesses have cosigned the checkpoint."""
 
     code = "quorum_missing"
+
+
+class TwoHistories(EvidenceError):
+    """A log has signed two trees of the same size with different roots."""
+
+    code = "two_histories"

@@ -4,7 +4,8 @@ Does: follows each registrar's chain of `key` statements in log order and answer
 key may have signed the entry at index i. A key is valid there iff it was enrolled at an
 index below i and not revoked below i. Refuses: gaps in a chain, statements of a registrar
 that was not pinned from outside, enrolments without proof of possession, a second
-enrolment of one key, and keys that vouch for themselves.
+enrolment of one key, keys that vouch for themselves, an epoch out of turn, and a rotation or
+revocation that names another role or holder than the key that ends.
 
 The registrars are pinned by the caller (`known-keys.json`); nothing inside a log or a
 package can add one.
@@ -93,7 +94,7 @@ class ChainHead:
 class Keyring:
     """The keys of one log, kept in step by feeding it every `key` statement in order."""
 
-    __slots__ = ("_audience", "_heads", "_keys", "_registrars")
+    __slots__ = ("_audience", "_epochs", "_heads", "_keys", "_registrars")
 
     def __init__(self, audience: str, registrars: Iterable[Registrar]) -> None:
         """Begin with the pinned registrars and nothing else.
@@ -105,6 +106,7 @@ class Keyring:
         self._audience = audience
         self._registrars: dict[str, Registrar] = {item.organ: item for item in registrars}
         self._heads = {organ: ChainHead(sequence=0, statement=None) for organ in self._registrars}
+        self._epochs: dict[tuple[str, Role, str], int] = {}
         self._keys: dict[str, EnrolledKey] = {
             item.key_id: EnrolledKey(
                 key_id=item.key_id,
@@ -185,7 +187,8 @@ class Keyring:
 
         Raises:
             KeyChainBroken: sequence or predecessor do not continue the registrar's chain,
-                possession is not proven, or the key is enrolled or revoked already.
+                possession is not proven, the key is enrolled or revoked already, the epoch is
+                not the holder's next, or role or holder are not those of the key that ends.
             EvidenceError: the signer may not sign it (see `require`).
         """
         self.check(statement, index)
@@ -194,10 +197,12 @@ class Keyring:
         if body["action"] == "revoke":
             self._keys[key_id] = self._ended(key_id, statement, index)
         else:
-            if "replaces" in body:
+            if body["action"] == "rotate":
                 replaced = str(body["replaces"])
                 self._keys[replaced] = self._ended(replaced, statement, index)
-            self._keys[key_id] = _enrolled(statement, index)
+            key = _enrolled(statement, index)
+            self._keys[key_id] = key
+            self._epochs[key.organ, key.role, key.holder] = key.epoch
         self._heads[statement.organ] = ChainHead(
             sequence=int(cast("int", body["sequence"])), statement=statement.id
         )
@@ -214,13 +219,17 @@ class Keyring:
             msg = "The key statement does not continue its registrar's chain."
             raise KeyChainBroken(msg, pointer="/body/sequence")
         if body["action"] == "revoke":
-            self._require_current(str(body["key_id"]), statement.organ)
+            ending = self._require_current(str(body["key_id"]), statement)
+            if ending.epoch != body["epoch"]:
+                msg = "The revocation names another epoch than that of the key."
+                raise KeyChainBroken(msg, pointer="/body/epoch")
             return
         if str(body["key_id"]) in self._keys:
             msg = "The key is enrolled already."
             raise KeyChainBroken(msg, pointer="/body/key_id")
-        if "replaces" in body:
-            self._require_current(str(body["replaces"]), statement.organ)
+        if body["action"] == "rotate":
+            self._require_current(str(body["replaces"]), statement)
+        self._require_next_epoch(statement)
         _check_possession(statement)
 
     def _known(self, key_id: str) -> EnrolledKey:
@@ -229,14 +238,27 @@ class Keyring:
             raise KeyUnknown(msg, pointer="/signer")
         return self._keys[key_id]
 
-    def _require_current(self, key_id: str, organ: str) -> None:
+    def _require_current(self, key_id: str, statement: Statement) -> EnrolledKey:
+        """The key that a statement ends: enrolled here, not ended, of this role and holder."""
         key = self._keys.get(key_id)
-        if key is None or key.organ != organ or key.role is Role.REGISTRAR:
+        if key is None or key.organ != statement.organ or key.role is Role.REGISTRAR:
             msg = "The key that should end was not enrolled by this registrar."
             raise KeyChainBroken(msg, pointer="/body/key_id")
         if key.revoked_index is not None:
             msg = "The key has ended already."
             raise KeyChainBroken(msg, pointer="/body/key_id")
+        if (key.role, key.holder) != (statement.body["role"], statement.body["holder"]):
+            msg = "The key that should end has another role or holder."
+            raise KeyChainBroken(msg, pointer="/body/holder")
+        return key
+
+    def _require_next_epoch(self, statement: Statement) -> None:
+        """A holder's keys are counted: a key between two of his would otherwise go unnoticed."""
+        body = statement.body
+        place = (statement.organ, Role(str(body["role"])), str(body["holder"]))
+        if body["epoch"] != self._epochs.get(place, 0) + 1:
+            msg = "The epoch is not the next one of this holder in this role."
+            raise KeyChainBroken(msg, pointer="/body/epoch")
 
     def _ended(self, key_id: str, statement: Statement, index: int) -> EnrolledKey:
         since = statement.body.get("suspected_since")
@@ -281,8 +303,11 @@ def _check_possession(statement: Statement) -> None:
         or request.kind != "key"
         or request.body["action"] != "request"
         or request.body["holder"] != body["holder"]
+        or request.body.get("epoch", body["epoch"]) != body["epoch"]
         or request.body["key_id"] != key_id_of(public_key)
         or (request.organ, request.audience) != (statement.organ, statement.audience)
     ):
-        msg = "The proof of possession is for another key, role, holder, organ or deployment."
+        msg = (
+            "The proof of possession is for another key, role, holder, epoch, organ or deployment."
+        )
         raise KeyChainBroken(msg, pointer="/body/possession")

@@ -1,9 +1,11 @@
 """`known-keys.json`: the only file that a verification trusts, never taken from a package.
 
 Does: reads and writes the pinned registrars, log keys, witness policies and time-stamping
-roots, and accepts a successor only if a threshold of the predecessor's root keys signed
-it. Refuses: unknown members, a lower version, another deployment, a file that vouches for
-itself where a predecessor is at hand. Expiry is the caller's question: it needs a clock.
+roots. Every file is signed by a threshold of its own root keys, so that nobody can be given
+one with keys that no one holds; a successor also by a threshold of its predecessor's.
+Refuses: unknown members, a lower version, another deployment, a signature that does not
+verify, one key twice, and a signature of a key that is in neither set. Expiry is the caller's
+question: it needs a clock.
 
     {"signatures":[{"key_id":"<hex>","signature":"<base64>"}],
      "signed":{"audience":"demo","expires":"2027-11-23T00:00:00.000Z","format":
@@ -78,7 +80,7 @@ _SIGNED = Record(
 _FILE = Record(
     {
         "signed": _SIGNED,
-        "signatures": Sequence(Record({"key_id": KEY_ID, "signature": Base64(72)}), 16),
+        "signatures": Sequence(Record({"key_id": KEY_ID, "signature": Base64(72)}), 32),
     }
 )
 
@@ -145,17 +147,14 @@ class KnownKeys:
 def parse_known_keys(raw: bytes) -> KnownKeys:
     """Read the file that the verifying person trusts, from wherever he got it.
 
+    Of a successor the predecessor's signatures cannot be judged here: they are not counted. A
+    first file has no predecessor, so every signature must be of its own root keys.
+
     Raises:
-        KnownKeysInvalid: it is malformed, or names something twice.
+        KnownKeysInvalid: it is malformed, names something twice, or is not signed by a
+            threshold of its own root keys.
     """
-    try:
-        return _read(raw)
-    except KnownKeysInvalid:
-        raise
-    except EvidenceError as error:
-        raise KnownKeysInvalid(
-            f"The file of known keys is malformed. {error.detail}", pointer=error.pointer
-        ) from error
+    return _opened(raw, None)
 
 
 def check_successor(predecessor: KnownKeys, raw: bytes) -> KnownKeys:
@@ -170,26 +169,14 @@ def check_successor(predecessor: KnownKeys, raw: bytes) -> KnownKeys:
 
     Raises:
         KnownKeysInvalid: malformed, not exactly the next version, for another deployment,
-            or signed by fewer of the predecessor's root keys than its threshold.
+            signed by fewer of the predecessor's or of its own root keys than the threshold
+            of each, or by a key that is in neither set.
     """
-    newer = parse_known_keys(raw)
+    newer = _opened(raw, predecessor)
     if newer.audience != predecessor.audience:
         raise KnownKeysInvalid("The newer file is for another deployment.")
     if newer.version != predecessor.version + 1:
         raise KnownKeysInvalid("The newer file is not the next version of the trusted one.")
-    document = parse_canonical(raw, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
-    message = canonicalise(document["signed"], max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
-    trusted = {key_id_of(key): key for key in predecessor.root_keys}
-    signed_by: set[str] = set()
-    for item in cast("list[dict[str, str]]", document["signatures"]):
-        if item["key_id"] in trusted:
-            try:
-                verify_signature(trusted[item["key_id"]], decode_base64(item["signature"]), message)
-            except EvidenceError as error:
-                raise KnownKeysInvalid("A root key's signature does not verify.") from error
-            signed_by.add(item["key_id"])
-    if len(signed_by) < predecessor.root_threshold:
-        raise KnownKeysInvalid("Too few of the trusted root keys signed the newer file.")
     return newer
 
 
@@ -198,7 +185,7 @@ def write_known_keys(content: KnownKeys, signers: Iterable[Signer]) -> bytes:
 
     Args:
         content: what it should say; its `sha256` is not looked at.
-        signers: root keys that sign this file (the predecessor's, for a successor).
+        signers: its own root keys, and for a successor the predecessor's; each key once.
 
     Returns:
         Canonical bytes.
@@ -233,9 +220,53 @@ def write_known_keys(content: KnownKeys, signers: Iterable[Signer]) -> bytes:
     return raw
 
 
-def _read(raw: bytes) -> KnownKeys:
-    document = parse_canonical(raw, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
-    _FILE.check(document, "")
+def _opened(raw: bytes, predecessor: KnownKeys | None) -> KnownKeys:
+    """Read a file and judge its signatures, as far as the predecessor is at hand."""
+    try:
+        document = parse_canonical(raw, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+        _FILE.check(document, "")
+        found = _read(document, sha256_hex(raw))
+        _check_signatures(document, found, predecessor)
+    except KnownKeysInvalid:
+        raise
+    except EvidenceError as error:
+        raise KnownKeysInvalid(
+            f"The file of known keys is malformed. {error.detail}", pointer=error.pointer
+        ) from error
+    return found
+
+
+def _check_signatures(
+    document: JSONObject, found: KnownKeys, predecessor: KnownKeys | None
+) -> None:
+    """Demand a threshold of the file's own root keys, and one of the predecessor's.
+
+    1. No key signs twice: one key must not count as two.
+    2. Every signature of a known root key verifies.
+    3. A key in neither set is refused; without the predecessor that can be said of a first
+       file only.
+    4. Both thresholds are met.
+    """
+    message = canonicalise(document["signed"], max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    signatures = cast("list[dict[str, str]]", document["signatures"])
+    signed_by = {item["key_id"] for item in signatures}
+    if len(signed_by) != len(signatures):  # 1
+        raise KnownKeysInvalid("A root key has signed twice.", pointer="/signatures")
+    own = {key_id_of(key): key for key in found.root_keys}
+    before = {key_id_of(key): key for key in (predecessor.root_keys if predecessor else ())}
+    for item in signatures:
+        key = own.get(item["key_id"]) or before.get(item["key_id"])
+        if key is not None:  # 2
+            verify_signature(key, decode_base64(item["signature"]), message)
+        elif predecessor is not None or found.version == 1:  # 3
+            raise KnownKeysInvalid("A key signed that is no root key.", pointer="/signatures")
+    if len(signed_by & own.keys()) < found.root_threshold:  # 4
+        raise KnownKeysInvalid("Too few of the file's own root keys signed it.")
+    if predecessor is not None and len(signed_by & before.keys()) < predecessor.root_threshold:
+        raise KnownKeysInvalid("Too few of the trusted root keys signed the newer file.")
+
+
+def _read(document: JSONObject, digest: str) -> KnownKeys:
     signed = cast("dict[str, JSONValue]", document["signed"])
     root = cast("dict[str, JSONValue]", signed["root"])
     root_keys = tuple(decode_base64(text) for text in cast("list[str]", root["keys"]))
@@ -245,7 +276,7 @@ def _read(raw: bytes) -> KnownKeys:
     if len(set(root_keys)) < max(threshold, len(root_keys)):
         raise KnownKeysInvalid("The root keys are too few or not distinct.", pointer="/signed/root")
     return KnownKeys(
-        sha256=sha256_hex(raw),
+        sha256=digest,
         version=cast("int", signed["version"]),
         audience=str(signed["audience"]),
         expires=parse_time(str(signed["expires"])),

@@ -5,16 +5,16 @@ witnessed, time-stamped, stored, reviewed. Refuses to add them up: each rung has
 anchor of its own, and a higher one does not mend a lower one.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from evidence.attested import Witnessed
-from evidence.entries import Entry, LogView
+from evidence.entries import Entry
 from evidence.errors import DigestMismatch
-from evidence.keyring import EnrolledKey
+from evidence.proven import Proven
 from evidence.report import CaptureReport, Findings, Outcome, Rung
+from evidence.sessions import note_completeness, note_not_before
 from evidence.statement import Statement
 from evidence.timestamp import Timestamp
 
@@ -22,43 +22,15 @@ if TYPE_CHECKING:
     from evidence.canonical import JSONObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proven:
-    """One log with everything that was proven about it.
-
-    Attributes:
-        view: its checkpoint and entries.
-        holders: the signer's key of each entry whose key was valid.
-        witnessed: what the pinned witnesses say.
-        tokens: verified time-stamps over the checkpoint.
-        signature_tokens: verified time-stamps over captures' own signatures.
-    """
-
-    view: LogView
-    holders: Mapping[str, EnrolledKey]
-    witnessed: Witnessed
-    tokens: tuple[Timestamp, ...]
-    signature_tokens: Mapping[str, tuple[Timestamp, ...]]
-
-    def trusted(self, kind: str, subject: str | None = None) -> list[Statement]:
-        """Statements of one kind whose signer's key was valid, in log order."""
-        return [
-            entry.statement
-            for entry in self.view.entries
-            if entry.statement.kind == kind
-            and entry.statement.id in self.holders
-            and (subject is None or _subject(entry) == subject)
-        ]
-
-
-def climb(capture: Statement, proven: Proven, findings: Findings) -> CaptureReport:
+def climb(entry: Entry, proven: Proven, findings: Findings) -> CaptureReport:
     """Recompute the ladder of a capture that is proven to be in the log.
 
-    Notes `content.stored`, `session.completeness` and `custody.trail`.
+    Notes `content.stored`, `session.completeness`, `custody.trail` and `time.not_before`.
     """
-    stored = _stored(capture, proven, findings)
-    _session(capture, proven, findings)
-    events = len(proven.trusted("custody", capture.id))
+    capture = entry.statement
+    stored = _stored(entry, proven, findings)
+    note_completeness(entry, proven, findings)
+    events = len(proven.trusted("custody", entry))
     findings.add(
         "custody.trail",
         Outcome.PASS,
@@ -69,11 +41,12 @@ def climb(capture: Statement, proven: Proven, findings: Findings) -> CaptureRepo
     after += [token.gen_time for token in proven.signature_tokens.get(capture.id, ())]
     if proven.witnessed.first_seen is not None:
         after.append(proven.witnessed.first_seen)
+    not_after = min(after, default=None)
     return CaptureReport(
         id=capture.id,
         claimed_at=capture.made_at,
-        not_before=None,
-        not_after=min(after, default=None),
+        not_before=note_not_before(entry, proven, not_after, findings),
+        not_after=not_after,
         rungs=(
             Rung(
                 name="claimed",
@@ -85,7 +58,7 @@ def climb(capture: Statement, proven: Proven, findings: Findings) -> CaptureRepo
             Rung(
                 name="logged",
                 outcome=Outcome.PASS,
-                detail=f"An entry of the log {proven.view.signed.checkpoint.origin}.",
+                detail=f"An entry of the log {proven.origin}.",
             ),
             _witnessed(proven.witnessed),
             _time_stamped(after_tokens=proven.tokens),
@@ -93,10 +66,6 @@ def climb(capture: Statement, proven: Proven, findings: Findings) -> CaptureRepo
             _reviewed(capture, proven),
         ),
     )
-
-
-def _subject(entry: Entry) -> str | None:
-    return entry.statement.about.statement if entry.statement.about else None
 
 
 def _signed(capture: Statement, proven: Proven) -> Rung:
@@ -114,9 +83,10 @@ def _signed(capture: Statement, proven: Proven) -> Rung:
     )
 
 
-def _stored(capture: Statement, proven: Proven, findings: Findings) -> Statement | None:
+def _stored(entry: Entry, proven: Proven, findings: Findings) -> Statement | None:
     """The first `stored` statement counts; each must agree with the capture."""
-    found = proven.trusted("stored", capture.id)
+    capture = entry.statement
+    found = [other.statement for other in proven.trusted("stored", entry)]
     if not found:
         findings.add(
             "content.stored",
@@ -186,9 +156,9 @@ def _shown(at: datetime) -> str:
 def _reviewed(capture: Statement, proven: Proven) -> Rung:
     content = cast("JSONObject", capture.body["content"])
     reviews = [
-        review
+        review.statement
         for review in proven.trusted("review")
-        if content["sha256"] in cast("list[str]", review.body["contents"])
+        if content["sha256"] in cast("list[str]", review.statement.body["contents"])
     ]
     if not reviews:
         return Rung(name="reviewed", outcome=Outcome.UNCHECKED, detail="No review is included.")
@@ -197,49 +167,3 @@ def _reviewed(capture: Statement, proven: Proven) -> Rung:
         outcome=Outcome.PASS,
         detail=f"Reviewed: {reviews[-1].body['verdict']}.",
     )
-
-
-def _session(capture: Statement, proven: Proven, findings: Findings) -> None:
-    """Completeness is claimed only where the opening was logged before the shots."""
-    missing = _session_gap(capture, proven)
-    if missing is None:
-        findings.add(
-            "session.completeness",
-            Outcome.PASS,
-            "The session was opened in the log before its shots; none is missing.",
-            subject=capture.id,
-        )
-    else:
-        findings.add("session.completeness", Outcome.UNCONFIRMED, missing, subject=capture.id)
-
-
-def _session_gap(capture: Statement, proven: Proven) -> str | None:
-    """The first thing that keeps the session from being complete, or None."""
-    opening = capture.about.statement if capture.about else None
-    if opening is None:
-        return "The capture belongs to no session; completeness is not claimed."
-    indexes = {entry.statement.id: entry.index for entry in proven.view.entries}
-    sessions = {item.id: item for item in proven.trusted("session")}
-    if opening not in sessions or sessions[opening].body["phase"] != "open":
-        return "The session's opening is not in the package."
-    shots = proven.trusted("capture", opening)
-    if any(indexes[shot.id] < indexes[opening] for shot in shots):
-        return "The session was opened in the log only after a shot."
-    closings = [
-        item
-        for item in sessions.values()
-        if item.body["phase"] == "close" and item.about and item.about.statement == opening
-    ]
-    if not closings:
-        return "The session was not closed, or its closing is not in the package."
-    numbers = sorted(cast("int", shot.body.get("number", 0)) for shot in shots)
-    if numbers != list(range(1, cast("int", closings[0].body["count"]) + 1)):
-        return f"The package holds {len(shots)} of {closings[0].body['count']} shots."
-    before = {shot.previous for shot in shots}
-    if before != {opening, *(shot.id for shot in shots)} - {_last(shots)}:
-        return "The shots do not name each other in one chain."
-    return None
-
-
-def _last(shots: list[Statement]) -> str:
-    return max(shots, key=lambda shot: cast("int", shot.body.get("number", 0))).id

@@ -41,7 +41,7 @@ _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the ZIP format's zero: times stand in sta
 _README = f"""\
 This package can be checked without the authority that made it and without a network.
 
-1. pip install fengni            (the verifier and its four dependencies)
+1. pip install fengni            (the verifier and its five dependencies)
 2. python -m evidence verify PACKAGE.zip --known-keys known-keys.json
 
 Take known-keys.json from somebody you trust, never from this package, and compare its

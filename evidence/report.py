@@ -95,6 +95,11 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             threat="a key used after its epoch and dated back",
             decides=False,
         ),
+        "time.not_before": Meaning(
+            proves="The capture was signed after known witnesses signed what its session holds.",
+            threat="a capture that was signed before the visit that it is said to be of",
+            decides=False,
+        ),
         "content.digest": Meaning(
             proves="The original has exactly the bytes that the device announced.",
             threat="a replaced or edited photo",
@@ -142,6 +147,7 @@ class Check:
         detail: one plain sentence.
         subject: the statement or member concerned, or empty for the whole package.
         code: the error's stable code, or empty.
+        mentioned: it is told and neither decides nor keeps the check from passing.
     """
 
     name: str
@@ -149,6 +155,12 @@ class Check:
     detail: str
     subject: str = ""
     code: str = ""
+    mentioned: bool = False
+
+    @property
+    def decides(self) -> bool:
+        """Whether this answer can keep the whole package from passing."""
+        return CHECKS[self.name].decides and not self.mentioned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +219,7 @@ class Report:
         outcomes = {
             check.outcome
             for check in self.checks
-            if CHECKS[check.name].decides or check.outcome is Outcome.CHANGED
+            if check.decides or check.outcome is Outcome.CHANGED
         }
         if Outcome.CHANGED in outcomes:
             return Outcome.CHANGED
@@ -249,7 +261,7 @@ def _check_members(check: Check) -> JSONObject:
         "name": check.name,
         "outcome": check.outcome,
         "detail": check.detail,
-        "decides": CHECKS[check.name].decides,
+        "decides": check.decides,
     }
     if check.subject:
         members["subject"] = check.subject
@@ -305,9 +317,22 @@ class Findings:
         """Note what an error says, by default as changed content."""
         self.add(name, outcome, error.detail, subject=subject, code=error.code)
 
+    def mention(self, name: str, error: EvidenceError, *, subject: str = "") -> None:
+        """Note what was left aside because something else answers the question."""
+        self._checks.append(
+            Check(
+                name=name,
+                outcome=Outcome.UNCHECKED,
+                detail=error.detail,
+                subject=subject,
+                code=error.code,
+                mentioned=True,
+            )
+        )
+
     def conclude(self, name: str, detail: str = "") -> None:
         """Note a pass, unless something else was noted under that name."""
-        if not any(check.name == name for check in self._checks):
+        if not any(check.name == name and not check.mentioned for check in self._checks):
             self.add(name, Outcome.PASS, detail or CHECKS[name].proves)
 
     def worst(self, name: str, subjects: Iterable[str] = ()) -> Outcome:

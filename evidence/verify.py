@@ -16,11 +16,18 @@ from typing import BinaryIO, cast
 from evidence.attested import demand_ml_dsa, stamped_checkpoint, stamped_signatures, witnessed
 from evidence.canonical import JSONObject, parse_canonical
 from evidence.digest import measure, sha256_hex
-from evidence.entries import LogView, check_keys, read_entries, read_logs, require_original
+from evidence.entries import (
+    Entry,
+    LogView,
+    check_keys,
+    read_entries,
+    read_logs,
+    require_original,
+)
 from evidence.errors import DigestMismatch, EvidenceError, KnownKeysInvalid, PackageInvalid
 from evidence.kinds.members import NAME, STATEMENT_ID
 from evidence.known_keys import KnownKeys
-from evidence.ladder import Proven, climb
+from evidence.ladder import climb
 from evidence.package import (
     MAX_SMALL_BYTES,
     ORIGINALS,
@@ -29,6 +36,7 @@ from evidence.package import (
     parse_manifest,
 )
 from evidence.packing import FORMAT
+from evidence.proven import Proven
 from evidence.report import Findings, Outcome, Report
 from evidence.schema import Choice, Record, Sequence, Time
 from evidence.statement import Statement
@@ -66,7 +74,7 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     8. Time: tokens under pinned roots over the checkpoint and over a capture's signature;
        unless the attested time is before the pinned date, both log algorithms are demanded.
     9. Content: each original has the announced size and digest, hashed once.
-    10. Storage, sessions, custody and the ladder of each capture.
+    10. Storage, sessions, the interval of time, custody and the ladder of each capture.
 
     Args:
         stream: the package, seekable; it is the attacker's until proven otherwise.
@@ -83,7 +91,7 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
         raise ValueError("the time of a verification needs a zone")
     findings = Findings()
     proven: list[Proven] = []
-    captures: list[tuple[Statement, Proven]] = []
+    captures: list[tuple[Entry, Proven]] = []
     opened = _open(stream, findings)  # 1, 2
     if opened is not None:
         _check_known(opened.audience, known, at, findings)  # 3
@@ -94,7 +102,7 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
             if views:
                 findings.conclude(name)
         captures = _captures(opened, proven, findings)
-        _check_originals(opened, [capture for capture, _ in captures], findings)  # 9
+        _check_originals(opened, [entry.statement for entry, _ in captures], findings)  # 9
     ladders = tuple(climb(capture, where, findings) for capture, where in captures)  # 10
     if ladders:
         findings.conclude("content.stored")
@@ -171,15 +179,16 @@ def _prove(package: Package, view: LogView, known: KnownKeys, findings: Findings
         witnessed=seen,
         tokens=tokens,
         signature_tokens=stamped_signatures(package, view, known, findings),
+        policies={origin: log.policy for origin, log in known.logs.items()},
     )
 
 
 def _captures(
     opened: _Opened, proven: list[Proven], findings: Findings
-) -> list[tuple[Statement, Proven]]:
+) -> list[tuple[Entry, Proven]]:
     """Every capture that the index promises must be an entry of a log."""
     logged = {
-        entry.statement.id: (entry.statement, where)
+        entry.statement.id: (entry, where)
         for where in proven
         for entry in where.view.entries
         if entry.statement.kind == "capture"

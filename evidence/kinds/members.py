@@ -82,7 +82,6 @@ CONTENT = Record(
     {"sha256": SHA256, "size_bytes": Integer(0, MAX_CONTENT_BYTES), "media_type": MEDIA_TYPE}
 )
 NAMED_CONTENT = Record({**CONTENT.members, "name?": Text(255)})
-CHECKPOINT = Record({"log": ORIGIN, "size": Integer(0), "root": Hex(32)})
 PLACE = Record(
     {
         "lat_e7": Integer(-900_000_000, 900_000_000),

@@ -1,12 +1,29 @@
 """`session`: a visit or sortie opens or closes.
 
-Signed by the device. Opening names the newest witnessed checkpoint that the device holds:
-its root is the not-before bound of every shot. Closing counts the shots and may name an
-inventory. The closing statement's `about` is the opening one.
+Signed by the device. Opening names the newest witnessed checkpoint that the device holds, with
+the witnesses' Ed25519 lines for it: nobody can have signed the opening, or a shot that names
+it, before they had. A line stands as in a note, without its line feed. Closing counts the shots
+and may name an inventory. The closing statement's `about` is the opening one.
 """
 
-from evidence.kinds.members import CHECKPOINT, CONTENT, EXAMPLE_SHA256, NAME, PERSON, Kind, Role
-from evidence.schema import Choice, Integer, Record, Sequence
+from evidence.kinds.members import CONTENT, EXAMPLE_SHA256, NAME, ORIGIN, PERSON, Kind, Role
+from evidence.schema import Choice, Hex, Integer, Record, Sequence, Text
+
+MAX_COSIGNATURES = 8
+MAX_COSIGNATURE_CHARS = 512  # an Ed25519 line is about 100 characters and the witness's name
+_HELD = Record(
+    {
+        "log": ORIGIN,
+        "size": Integer(0),
+        "root": Hex(32),
+        "cosignatures?": Sequence(Text(MAX_COSIGNATURE_CHARS), MAX_COSIGNATURES),
+    }
+)
+
+EXAMPLE_LINE = (
+    "— witness.example/east O/wuTgAAAABrA5AQAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAh"
+    "IiMkJSYnKCkqKywtLi8wMTIzNDU2Nzg5Ojs8PT4/QA=="
+)
 
 KIND = Kind(
     name="session",
@@ -18,13 +35,14 @@ KIND = Kind(
             "session": Choice(("visit", "sortie", "patrol")),
             "task?": NAME,
             "officers?": Sequence(PERSON, 16),
-            "checkpoint?": CHECKPOINT,
+            "checkpoint?": _HELD,
             "count?": Integer(0, 10**6),
             "inventory?": CONTENT,
         }
     ),
     example={
         "checkpoint": {
+            "cosignatures": [EXAMPLE_LINE],
             "log": "fengni.example/logs/demo-2026",
             "root": EXAMPLE_SHA256,
             "size": 4096,

@@ -29,7 +29,7 @@ MAX_NAME_CHARACTERS: Final = 300
 _GRANTED: Final = 0
 _MICROS_PER_MS: Final = 1000
 _MAX_SERIAL_BITS: Final = 160  # RFC 3161 §2.4.2
-_DIGESTS: Final[Mapping[ObjectIdentifier, str]] = {
+DIGESTS: Final[Mapping[ObjectIdentifier, str]] = {
     structures.SHA256: "sha256",
     structures.SHA384: "sha384",
     structures.SHA512: "sha512",
@@ -236,9 +236,9 @@ def _accuracy_ms(accuracy: structures.Accuracy | None) -> int | None:
 
 def _binding(signer: structures.SignerInfo) -> tuple[str, bytes]:
     """Return digest name and digest of the certificate that the signature binds itself to."""
-    if signer.digest_algorithm.algorithm not in _DIGESTS:
+    if signer.digest_algorithm.algorithm not in DIGESTS:
         raise TimestampInvalid("The time-stamp is signed over a digest that is not SHA-2.")
-    attributes = _attributes(signer)
+    attributes = read_attributes(signer)
     if attributes.get(structures.CONTENT_TYPE) != asn1.encode_der(structures.TST_INFO):
         # Without it a signature made for other content could be passed off as a time-stamp.
         raise TimestampInvalid("The signature is not one over a time-stamp.")
@@ -261,13 +261,17 @@ def _first_v2(attribute: structures.SigningCertificateV2) -> tuple[str, bytes]:
         raise TimestampInvalid("The token does not bind its signing certificate.")
     first = attribute.certs[0]
     algorithm = structures.SHA256 if first.algorithm is None else first.algorithm.algorithm
-    if algorithm not in _DIGESTS:
+    if algorithm not in DIGESTS:
         raise TimestampInvalid("The signing certificate is bound by a digest that is not SHA-2.")
-    return _DIGESTS[algorithm], first.digest
+    return DIGESTS[algorithm], first.digest
 
 
-def _attributes(signer: structures.SignerInfo) -> Mapping[ObjectIdentifier, bytes]:
-    """Return the signed attributes by kind, each with the DER of its one value."""
+def read_attributes(signer: structures.SignerInfo) -> Mapping[ObjectIdentifier, bytes]:
+    """Return the signed attributes by kind, each with the DER of its one value.
+
+    Raises:
+        TimestampInvalid: one stands twice, or has several values.
+    """
     found: dict[ObjectIdentifier, bytes] = {}
     for attribute in signer.signed_attributes.as_list():
         values = attribute.values.as_list()

@@ -18,6 +18,7 @@ from cryptography.x509 import ObjectIdentifier
 
 SIGNED_DATA: Final = ObjectIdentifier("1.2.840.113549.1.7.2")
 CONTENT_TYPE: Final = ObjectIdentifier("1.2.840.113549.1.9.3")
+MESSAGE_DIGEST: Final = ObjectIdentifier("1.2.840.113549.1.9.4")
 TST_INFO: Final = ObjectIdentifier("1.2.840.113549.1.9.16.1.4")
 SIGNING_CERTIFICATE: Final = ObjectIdentifier("1.2.840.113549.1.9.16.2.12")
 SIGNING_CERTIFICATE_V2: Final = ObjectIdentifier("1.2.840.113549.1.9.16.2.47")
@@ -84,6 +85,13 @@ class Attribute:
 
     kind: ObjectIdentifier
     values: asn1.SetOf[asn1.TLV]
+
+
+@asn1.sequence
+class Covered:
+    """The signed attributes with the tag under which they are signed (RFC 5652 §5.4)."""
+
+    attributes: asn1.SetOf[Attribute]
 
 
 @asn1.sequence

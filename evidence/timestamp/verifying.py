@@ -1,7 +1,8 @@
 """Proves that an RFC 3161 response covers a message under a root that the caller pinned.
 
-Does: the seven steps of `verify_timestamp`. Refuses: to take a root from the token, to look
-at a clock, and to return a truth value; it raises or returns what the token says.
+Does: the eight steps of `verify_timestamp`. Refuses: to take a root from the token, to look
+at a clock, and to return a truth value; it raises or returns what the token says. A token that
+holds for the bytes and only lacks a pinned root is told apart from one that does not hold.
 
 `rfc3161-client` (OpenSSL inside) judges the CMS signature and the certificate chain. What it
 leaves open is closed here: it accepts any digest and any extra key purpose, does not look at
@@ -21,7 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from rfc3161_client import VerifierBuilder, decode_timestamp_response
 from rfc3161_client.errors import VerificationError
 
-from evidence.errors import TimestampInvalid, TooLarge
+from evidence.errors import TimestampInvalid, TimestampNotBelieved, TooLarge
 from evidence.timestamp.reading import (
     CERTIFICATE_ERRORS,
     MAX_CERTIFICATES,
@@ -30,6 +31,7 @@ from evidence.timestamp.reading import (
     read_token,
     subject_of,
 )
+from evidence.timestamp.signature import verify_own_signature
 
 MAX_CERTIFICATE_BYTES: Final = 16 * 1024
 MAX_ROOTS: Final = 64
@@ -73,6 +75,9 @@ def verify_timestamp(
        the token's time and may stamp time and do nothing else, critically so (RFC 3161 §2.3).
     6. Its issuers lead by name to a root that the caller pinned for that time.
     7. OpenSSL verifies signature and chain to that root, at the token's time.
+    8. Where 6 or 7 fails: the signature is verified under the bound certificate alone. If it
+       holds, the token is sound and the caller does not believe its authority; else the token
+       is not one over these bytes.
 
     Args:
         response: DER `TimeStampResp`, at most 64 KiB.
@@ -87,7 +92,9 @@ def verify_timestamp(
 
     Raises:
         TooLarge: a limit was passed.
-        TimestampInvalid: the response does not hold for these bytes under these roots.
+        TimestampNotBelieved: it holds for these bytes, and leads to no root that is pinned for
+            its time.
+        TimestampInvalid: it does not hold for these bytes.
         ValueError: there are more than 64 roots, or one is no certificate (the caller's fault).
     """
     pinned = _load_roots(roots)
@@ -99,9 +106,7 @@ def verify_timestamp(
         raise TimestampInvalid("The time-stamp answers another request.")
     try:
         signer = _signer(token, helpers)
-        path = _path(signer, (*token.certificates, *helpers))
-        anchors = _anchors(path, pinned, token.gen_time)
-        root = _verify_signature(token.carrying(path), token.imprint, anchors)
+        root = _believed(token, signer, pinned, helpers)
     except CERTIFICATE_ERRORS as exc:  # raised late, by a certificate's parts
         raise TimestampInvalid("A certificate of the time-stamp cannot be read.") from exc
     return Timestamp(
@@ -111,6 +116,22 @@ def verify_timestamp(
         accuracy_ms=token.accuracy_ms,
         root=root.fingerprint(hashes.SHA256()).hex(),
     )
+
+
+def _believed(
+    token: Token,
+    signer: x509.Certificate,
+    pinned: Sequence[tuple[TimestampRoot, x509.Certificate]],
+    helpers: Sequence[x509.Certificate],
+) -> x509.Certificate:
+    """Steps 6 to 8: the pinned root above the signer, or why there is none."""
+    try:
+        path = _path(signer, (*token.certificates, *helpers))
+        anchors = _anchors(path, pinned, token.gen_time)
+        return _verify_signature(token.carrying(path), token.imprint, anchors)
+    except TimestampNotBelieved:
+        verify_own_signature(token, signer)
+        raise
 
 
 def _load_roots(
@@ -155,7 +176,7 @@ def _path(signer: x509.Certificate, others: Sequence[x509.Certificate]) -> list[
     """Step 6: the signer and every certificate that its issuers' names lead to.
 
     Raises:
-        TimestampInvalid: one of them is signed over a broken digest.
+        TimestampNotBelieved: one of them is signed over a broken digest.
     """
     names = {signer.issuer}
     path = [signer]
@@ -166,7 +187,9 @@ def _path(signer: x509.Certificate, others: Sequence[x509.Certificate]) -> list[
     for certificate in path:
         own = certificate.issuer == certificate.subject  # then the pin vouches, not the signature
         if not own and not isinstance(certificate.signature_hash_algorithm, _STRONG):
-            raise TimestampInvalid("A certificate of the time-stamp is signed over a weak digest.")
+            raise TimestampNotBelieved(
+                "A certificate of the time-stamp is signed over a weak digest."
+            )
     return path
 
 
@@ -183,10 +206,10 @@ def _anchors(
     names = {certificate.issuer for certificate in path}
     reached = [(root, certificate) for root, certificate in pinned if certificate.subject in names]
     if not reached:
-        raise TimestampInvalid("No known root stands above the authority that stamped.")
+        raise TimestampNotBelieved("No known root stands above the authority that stamped.")
     anchors = [certificate for root, certificate in reached if root.covers(at)]
     if not anchors:
-        raise TimestampInvalid("The token's time lies outside the dates of its root.")
+        raise TimestampNotBelieved("The token's time lies outside the dates of its root.")
     return anchors
 
 
@@ -205,4 +228,4 @@ def _verify_signature(
         except VerificationError:
             continue
         return anchor
-    raise TimestampInvalid("The time-stamp's signature or its chain does not hold.")
+    raise TimestampNotBelieved("The chain of the time-stamp's authority does not hold.")

@@ -17,15 +17,22 @@ Source: C2SP tlog-policy.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NoReturn
 
 from evidence.errors import KeyInvalid, PolicyInvalid, QuorumMissing, TooLarge
 from evidence.tlog.checkpoint import SignedCheckpoint
-from evidence.tlog.cosignature import verify_cosignature
-from evidence.tlog.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44, VerifierKey, parse_vkey
+from evidence.tlog.cosignature import TreeHead, verify_cosignature
+from evidence.tlog.note import (
+    COSIGNATURE_ED25519,
+    ED25519,
+    ML_DSA_44,
+    NoteSignature,
+    VerifierKey,
+    parse_vkey,
+)
 
 MAX_POLICY_BYTES: Final = 1024 * 1024
 MAX_LINES_OF_A_SORT: Final = 64
@@ -141,13 +148,21 @@ class Policy:
             SignatureInvalid: a line of a known witness does not verify. The whole note is
                 refused then, as signed-note demands, however many others hold.
         """
+        return self.judge_lines(signed.checkpoint, signed.note.signatures)
+
+    def judge_lines(self, head: TreeHead, lines: Sequence[NoteSignature]) -> Witnessing:
+        """Do as `judge` does for signature lines that travel apart from the log's own.
+
+        Args:
+            head: the checkpoint that they are said to cover.
+            lines: in any order; those of unknown keys are ignored.
+
+        Raises:
+            SignatureInvalid: a line of a known witness does not verify.
+        """
         seen: dict[str, int] = {}
         for name, key in self.witnesses.items():
-            times = [
-                verify_cosignature(signed.checkpoint, signature, key)
-                for signature in signed.note.signatures
-                if key.made(signature)
-            ]
+            times = [verify_cosignature(head, line, key) for line in lines if key.made(line)]
             if times:
                 seen[name] = min(times)
         met = set(seen) | {NONE}

@@ -12,17 +12,17 @@ column, and to add the rungs up.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from evidence.attested import Witnessed
+from evidence.attested import Witnessed, moment
 from evidence.entries import Entry, LogView
 from evidence.errors import EvidenceError
 from evidence.keyring import EnrolledKey, Keyring
-from evidence.ladder import Proven, climb
+from evidence.ladder import climb
 from evidence.leaf import Leaf, leaf_of
 from evidence.merkle import hash_leaf, verify_inclusion
+from evidence.proven import Proven
 from evidence.report import RUNGS, CaptureReport, Findings, Outcome, Rung
 from evidence.statement import SignedStatement, Statement, open_statement
 from evidence.tlog.checkpoint import open_checkpoint
@@ -62,7 +62,7 @@ class Row:
 
 
 def read_rows(connection: Connection, log: str, capture: str) -> list[Row]:
-    """The capture's row and those on which a rung rests; the capture first.
+    """The capture's row and those on which a rung or its earliest time rests; the capture first.
 
     Returns:
         An empty list where the log holds no such capture.
@@ -75,6 +75,9 @@ def read_rows(connection: Connection, log: str, capture: str) -> list[Row]:
         return []
     about = records.records_about(connection, log, capture)
     found = [own, *(record for record in about if record.kind in _BEARING)]
+    opening = own.subject and records.find_record(connection, log, own.subject)
+    if opening and opening.kind == "session":
+        found.append(opening)
     return [_row(connection, record) for record in found]
 
 
@@ -108,7 +111,7 @@ def climb_ladder(context: Context, organ: Organ, rows: list[Row]) -> CaptureRepo
     except EvidenceError as error:
         return _broken(rows[0], error)
     index = rows[0].record.index
-    capture = entries[0].statement
+    capture = entries[0]
     proven = Proven(
         view=LogView(
             data=note,
@@ -120,7 +123,10 @@ def climb_ladder(context: Context, organ: Organ, rows: list[Row]) -> CaptureRepo
         holders=holders,
         witnessed=_witnessed(organ, index),
         tokens=read_checkpoint_tokens(context.db, organ, index),
-        signature_tokens={capture.id: read_signature_tokens(context.db, organ, rows[0].record)},
+        signature_tokens={
+            capture.statement.id: read_signature_tokens(context.db, organ, rows[0].record)
+        },
+        policies={} if organ.policy is None else {organ.origin: organ.policy},
     )
     report = climb(capture, proven, findings)
     return replace(report, rungs=tuple(_look(context, proven, rung) for rung in report.rungs))
@@ -148,7 +154,7 @@ def _witnessed(organ: Organ, index: int) -> Witnessed:
     if cosigned is None:
         return Witnessed(satisfied=False, first_seen=None, names=())
     seen = cosigned.witnessing.seen
-    times = [datetime.fromtimestamp(seconds, UTC) for _, seconds in seen]
+    times = [moment(seconds) for _, seconds in seen]
     return Witnessed(
         satisfied=True, first_seen=min(times, default=None), names=tuple(name for name, _ in seen)
     )
@@ -156,7 +162,7 @@ def _witnessed(organ: Organ, index: int) -> Witnessed:
 
 def _look(context: Context, proven: Proven, rung: Rung) -> Rung:
     """A `stored` statement is worth what still lies under the name that it states."""
-    stored: list[Statement] = proven.trusted("stored")
+    stored: list[Statement] = [entry.statement for entry in proven.trusted("stored")]
     if rung.name != "stored" or rung.outcome is not Outcome.PASS or not stored:
         return rung
     kept = stored[0].body["object"]

@@ -162,6 +162,7 @@ def get_capture(capture: CaptureId, caller: NamedDependency[Caller]) -> CaptureV
         statement=_document(rows[0]),
         content=_content(upload),
         ladder=_rungs(report),
+        not_before=report.not_before,
         not_after=report.not_after,
         inspections=[msgspec.json.decode(raw)["body"] for raw in inspected],
         work=[

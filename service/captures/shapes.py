@@ -122,6 +122,10 @@ class CaptureView(Struct, frozen=True):
     ]
     content: ContentView
     ladder: list[RungView]
+    not_before: Annotated[
+        datetime | None,
+        Meta(description="Before this time it was not signed, as known witnesses prove."),
+    ]
     not_after: Annotated[
         datetime | None, Meta(description="The first independent time over it, where proven.")
     ]

@@ -182,6 +182,8 @@ def _add_ladder(screen: Screen, tree: Tree, capture: CaptureReport) -> None:
     branch = tree.add(f"[bold]capture {capture.id[:SHORT_ID]}[/]  claimed at {claimed}")
     for rung in capture.rungs:
         branch.add(f"{screen.mark(rung.outcome)} {rung.name:<13} {escape(rung.detail)}")
+    if capture.not_before is not None:
+        branch.add(f"  not signed before {format_time(capture.not_before)}")
     if capture.not_after is not None:
         branch.add(f"  first independent time {format_time(capture.not_after)}")
 

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Protocol
 
 from evidence.canonical import JSONObject
+from evidence.kinds.session import MAX_COSIGNATURE_CHARS, MAX_COSIGNATURES
 from evidence.known_keys import KnownLog
 from evidence.statement import About, SignedStatement
 from evidence.tlog.checkpoint import parse_checkpoint_body
-from evidence.tlog.note import parse_note
+from evidence.tlog.note import COSIGNATURE_ED25519, parse_note, signature_line
 from evidence.tlog.proof import parse_tlog_proof
 from service.client.announce import Announcer
 from service.client.api import Api, Content
@@ -265,7 +266,7 @@ class Uploader:
             body["officers"] = [wish.claim.officer]
         held = self.journal.checkpoint(self.log.origin)
         if held is not None:
-            body["checkpoint"] = _checkpoint_members(held)
+            body["checkpoint"] = held_members(held, self.log)
         return self.device.sign("session", body)
 
     def _close_session(self, session: OpenSession, wish: Wish) -> None:
@@ -334,14 +335,35 @@ def _begun(entry: Entry, file: MeasuredFile) -> Sent:
     return Sent(path=file.path, id=entry.id, size_bytes=file.content.size_bytes)
 
 
-def _checkpoint_members(note: bytes) -> JSONObject:
-    """A checkpoint as a session's opening names it."""
-    checkpoint = parse_checkpoint_body(parse_note(note).text)
-    return {
+def held_members(raw: bytes, log: KnownLog) -> JSONObject:
+    """A checkpoint as a session's opening names it, with what known witnesses signed of it.
+
+    The lines of type 0x04 alone: one of type 0x06 would fill a quarter of a statement.
+
+    Args:
+        raw: the note that the device holds, its log and its witnesses verified.
+        log: the pinned log, whose policy says which lines are known witnesses'.
+
+    Returns:
+        The member `checkpoint` of an opening `session`.
+    """
+    note = parse_note(raw)
+    checkpoint = parse_checkpoint_body(note.text)
+    keys = [key for key in log.policy.witnesses.values() if key.kind == COSIGNATURE_ED25519]
+    lines = [
+        signature_line(signature).rstrip("\n")
+        for signature in note.signatures
+        if any(key.made(signature) for key in keys)
+    ]
+    members: JSONObject = {
         "log": checkpoint.origin,
         "size": checkpoint.size,
         "root": checkpoint.root.hex(),
     }
+    kept = [line for line in lines if len(line) <= MAX_COSIGNATURE_CHARS][:MAX_COSIGNATURES]
+    if kept:
+        members["cosignatures"] = [*kept]
+    return members
 
 
 def exit_status(results: Sequence[Sent], wish: Wish) -> int:

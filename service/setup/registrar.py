@@ -96,7 +96,7 @@ class Desk:
             The enrolment, which the log has taken.
 
         Raises:
-            RequestRefused: it is no request, or for another organ or deployment.
+            RequestRefused: it is no request, or for another epoch, organ or deployment.
             Rejected: the log refused the enrolment.
         """
         asked = self._opened(request)
@@ -105,13 +105,16 @@ class Desk:
             for signed in self._taken():
                 if parse_statement(signed.raw).body["key_id"] == asked.body["key_id"]:
                     return signed
+            epoch = 1 + self._epochs_of(asked)
+            if asked.body.get("epoch", epoch) != epoch:
+                raise RequestRefused("The request is for another epoch than the holder's next one.")
             body: JSONObject = {
                 "action": "enrol",
                 "key_id": asked.body["key_id"],
                 "role": asked.body["role"],
                 "holder": asked.body["holder"],
                 "public_key": asked.body["public_key"],
-                "epoch": 1 + self._epochs_of(str(asked.body["holder"])),
+                "epoch": epoch,
                 "possession": {
                     "statement": base64.b64encode(request.raw).decode("ascii"),
                     "signature": base64.b64encode(request.signature).decode("ascii"),
@@ -162,9 +165,11 @@ class Desk:
             raise RequestRefused("The request is for another organ or deployment.")
         return asked
 
-    def _epochs_of(self, holder: str) -> int:
+    def _epochs_of(self, asked: Statement) -> int:
+        """How many keys this holder has had in this role."""
         return sum(
-            item.body["holder"] == holder and item.body["action"] in ("enrol", "rotate")
+            item.body["action"] in ("enrol", "rotate")
+            and all(item.body[name] == asked.body[name] for name in ("role", "holder"))
             for item in self.chain()
         )
 

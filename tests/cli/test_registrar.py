@@ -1,5 +1,6 @@
 """The registrar's desk: one unbroken chain, whatever happens between two steps."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,13 @@ from evidence.errors import EvidenceError
 from evidence.keyring import Keyring, Registrar
 from evidence.keys import P256Signer
 from evidence.kinds.members import Role
-from evidence.statement import SignedStatement, open_statement
+from evidence.statement import (
+    SignedStatement,
+    make_statement,
+    open_statement,
+    parse_statement,
+    sign_statement,
+)
 from service.context import fresh_salt, system_clock
 from service.setup.registrar import (
     Desk,
@@ -90,6 +97,38 @@ def test_enrolments_form_one_chain(desk: Desk) -> None:
     assert [item.body["sequence"] for item in desk.chain()] == [1, 2, 3, 4]
     assert [item.body["epoch"] for item in desk.chain()] == [1, 1, 2, 1]
     assert log.ring.keys()[first.key_id].revoked_index == 3
+
+
+def test_epochs_are_counted_for_each_role(desk: Desk) -> None:
+    """One person's first key as a reviewer is his first, whatever else he signs with."""
+    log = ALog(desk)
+    for role in (Role.OFFICER, Role.REVIEWER, Role.OFFICER):
+        desk.enrol(request("person-1", role=role), log.submit)
+    assert [item.body["epoch"] for item in desk.chain()] == [1, 1, 2]
+    assert len(log.taken) == 3
+
+
+def test_a_request_for_another_epoch_is_refused(desk: Desk) -> None:
+    """The registrar does not sign what the log would refuse for its epoch."""
+    log = ALog(desk)
+    body = {**parse_statement(request("device-1").raw).body, "epoch": 2}
+    signer = P256Signer.generate()
+    body |= {
+        "key_id": signer.key_id,
+        "public_key": base64.b64encode(signer.public_key).decode("ascii"),
+    }
+    raw = make_statement(
+        "key",
+        audience=AUDIENCE,
+        organ=ORGAN,
+        signer=signer.key_id,
+        salt=fresh_salt(),
+        made_at=system_clock(),
+        body=body,
+    )
+    with pytest.raises(RequestRefused):
+        desk.enrol(sign_statement(raw, signer), log.submit)
+    assert desk.chain() == []
 
 
 def test_a_lost_answer_is_repeated_with_the_same_bytes(desk: Desk) -> None:

@@ -6,13 +6,14 @@ Made for tests of the verifier; everything in it is generated at each run.
 import base64
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from evidence.canonical import JSONObject
+from evidence.canonical import JSONObject, JSONValue
 from evidence.digest import Measured, sha256_hex
 from evidence.keyring import Registrar
 from evidence.keys import P256Signer
@@ -27,9 +28,14 @@ from evidence.leaf import leaf_of
 from evidence.merkle import hash_children, hash_leaf, inclusion_proof, tree_root
 from evidence.packing import Contents, Original, PackedStatement, write_package
 from evidence.statement import About, SignedStatement, make_statement, sign_statement
-from evidence.tlog.checkpoint import Checkpoint, LogSigner, timestamped_message
+from evidence.tlog.checkpoint import (
+    Checkpoint,
+    LogSigner,
+    parse_checkpoint_body,
+    timestamped_message,
+)
 from evidence.tlog.cosignature import Cosigner
-from evidence.tlog.note import signature_line
+from evidence.tlog.note import parse_note, signature_line
 from evidence.tlog.policy import Group, Policy, parse_policy
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
 from tests.evidence.timestamp_maker import NOW, Authority, Making
@@ -37,6 +43,7 @@ from tests.evidence.timestamp_maker import NOW, Authority, Making
 ORIGIN = "fengni.example/logs/test-2026"
 AUDIENCE = "fengni-test"
 ORGAN = "test-organ"
+HELD_AT = NOW.replace(microsecond=0) - timedelta(hours=1)
 AT = datetime(2026, 11, 23, 1, 4, 5, 678000, tzinfo=UTC)
 PHOTO = b"\xff\xd8\xff\xe0 stands for a photo \xff\xd9"
 
@@ -82,6 +89,7 @@ class World:
     logged: list[tuple[SignedStatement, bytes]] = field(default_factory=list)
     head: str | None = None
     sequence: int = 0
+    epochs: dict[str, int] = field(default_factory=dict[str, int])
 
     def say(
         self,
@@ -89,11 +97,12 @@ class World:
         kind: str,
         body: JSONObject,
         *,
-        about: str | None = None,
+        about: str | About | None = None,
         previous: str | None = None,
         log: bool = True,
     ) -> SignedStatement:
         """Sign a statement and, unless told otherwise, log it."""
+        subject = About(statement=about) if isinstance(about, str) else about
         raw = make_statement(
             kind,
             audience=AUDIENCE,
@@ -102,7 +111,7 @@ class World:
             salt=os.urandom(16).hex(),
             made_at=AT + timedelta(seconds=len(self.logged)),
             body=body,
-            about=About(statement=about) if about else None,
+            about=subject,
             previous=previous,
         )
         signed = sign_statement(raw, signer)
@@ -110,21 +119,24 @@ class World:
             self.logged.append((signed, signer.public_key))
         return signed
 
-    def key(self, action: str, key: P256Signer, role: str, **more: str) -> SignedStatement:
-        """Log the registrar's next key statement."""
-        body: JSONObject = {"action": action, "key_id": key.key_id, "role": role, "holder": role}
+    def key(self, action: str, key: P256Signer, role: str, **more: JSONValue) -> SignedStatement:
+        """Log the registrar's next key statement; the holder is the role unless named."""
+        holder = str(more.get("holder", role))
+        body: JSONObject = {"action": action, "key_id": key.key_id, "role": role, "holder": holder}
         public = base64.b64encode(key.public_key).decode()
         if action != "revoke":
-            request = self.say(
-                key, "key", {**body, "action": "request", "public_key": public}, log=False
-            )
+            asked: JSONObject = {**body, "action": "request", "public_key": public}
+            if "asked_epoch" in more:
+                asked["epoch"] = more.pop("asked_epoch")
+            request = self.say(key, "key", asked, log=False)
             body["public_key"] = public
             body["possession"] = {
                 "statement": base64.b64encode(request.raw).decode(),
                 "signature": base64.b64encode(request.signature).decode(),
             }
+            self.epochs[holder] = self.epochs.get(holder, 0) + 1
         self.sequence += 1
-        body |= {"epoch": 1, "sequence": self.sequence, **more}
+        body |= {"epoch": self.epochs.get(holder, 1), "sequence": self.sequence, **more}
         signed = self.say(self.registrar, "key", body, previous=self.head)
         self.head = signed.id
         return signed
@@ -137,8 +149,13 @@ class World:
         about: str | None = None,
         previous: str | None = None,
         measured: Measured | None = None,
+        receipt: Callable[[SignedStatement, int], About | None] | None = None,
+        receipt_first: bool = False,
     ) -> SignedStatement:
-        """Log a capture and the server's receipt for it."""
+        """Log a capture and the server's receipt for it.
+
+        `receipt` says from the capture and its index what the receipt is about.
+        """
         found = measured or Measured(sha256=sha256_hex(content), size_bytes=len(content))
         announced: JSONObject = {
             "sha256": found.sha256,
@@ -156,7 +173,9 @@ class World:
             },
             about=about,
             previous=previous,
+            log=not receipt_first,
         )
+        index = len(self.logged) - 1
         self.say(
             self.server,
             "stored",
@@ -170,9 +189,27 @@ class World:
                 "assurance": "directory-mode-bits",
                 "received_at": "2026-11-23T01:04:09.120Z",
             },
-            about=capture.id,
+            about=receipt(capture, index) if receipt else capture.id,
         )
+        if receipt_first:
+            self.logged.append((capture, self.device.public_key))
         return capture
+
+    def held(self, *, at: datetime = HELD_AT, witnesses: int = 2) -> JSONObject:
+        """The checkpoint of the log as it stands, as an opening names it."""
+        checkpoint = parse_checkpoint_body(parse_note(self.checkpoint(cosigned=False)).text)
+        at_s = int(at.timestamp())
+        lines = [item.cosign(checkpoint, at_s)[0] for item in self.witnesses[:witnesses]]
+        return {
+            "log": checkpoint.origin,
+            "size": checkpoint.size,
+            "root": checkpoint.root.hex(),
+            "cosignatures": [signature_line(line).rstrip("\n") for line in lines],
+        }
+
+    def again(self) -> "World":
+        """The same keys with an empty log: another course of events."""
+        return replace(self, logged=[], head=None, sequence=0, epochs={})
 
     def status(self) -> SignedStatement:
         """Log the server's word that the key chain is whole."""
@@ -190,14 +227,20 @@ class World:
             return hash_leaf(leaf_of(signed.id, signed.signature, public))
         return hash_children(self.node(level - 1, 2 * index), self.node(level - 1, 2 * index + 1))
 
-    def checkpoint(self, *, cosigned: bool = True) -> bytes:
-        """Sign the tree as it stands."""
-        size = len(self.logged)
-        checkpoint = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
-        at_s = int(AT.timestamp()) + 60
-        note = self.log.sign(checkpoint, at_s)
+    def checkpoint(
+        self, *, cosigned: bool = True, size: int | None = None, at: datetime = AT
+    ) -> bytes:
+        """Sign the tree as it stands, or as it stood at a size; cosigned 61 s after `at`."""
+        size = len(self.logged) if size is None else size
+        tree = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
+        return self.signed(tree, cosigned=cosigned, at=at)
+
+    def signed(self, tree: Checkpoint, *, cosigned: bool = True, at: datetime = AT) -> bytes:
+        """The log's signature over any tree, and the witnesses'."""
+        at_s = int(at.timestamp()) + 60
+        note = self.log.sign(tree, at_s)
         for item in self.witnesses if cosigned else []:
-            note += "".join(map(signature_line, item.cosign(checkpoint, at_s + 1))).encode()
+            note += "".join(map(signature_line, item.cosign(tree, at_s + 1))).encode()
         return note
 
     def known(self, **changes: object) -> KnownKeys:
@@ -220,15 +263,15 @@ class World:
             },
             tsa_roots=(),
         )
-        return parse_known_keys(write_known_keys(replace(content, **changes), [self.root]))  # type: ignore[arg-type]
+        return parse_known_keys(write_known_keys(replace(content, **changes), [self.root]))
 
     def known_raw(self, authority: Authority) -> bytes:
         """The trust file's bytes, with an authority's root pinned."""
         return write_known_keys(self.known(tsa_roots=(pinned(authority),)), [self.root])
 
-    def packed(self, checkpoint: bytes) -> list[PackedStatement]:
-        """Every logged statement with its proof into one checkpoint."""
-        size = len(self.logged)
+    def packed(self, checkpoint: bytes, size: int | None = None) -> list[PackedStatement]:
+        """Every logged statement below a size with its proof into one checkpoint."""
+        size = len(self.logged) if size is None else size
         return [
             PackedStatement(
                 signed=signed,
@@ -239,7 +282,7 @@ class World:
                     checkpoint=checkpoint,
                 ).encode(),
             )
-            for index, (signed, public) in enumerate(self.logged)
+            for index, (signed, public) in enumerate(self.logged[:size])
         ]
 
     def contents(self, captures: list[SignedStatement], *, cosigned: bool = True) -> Contents:
@@ -293,15 +336,15 @@ def stamped(
     covered = [timestamped_message(note, ORIGIN), capture.signature]
     return replace(
         contents,
-        timestamps={
-            message: [
-                Making(
-                    authority=authority, message=message, gen_time=NOW.replace(microsecond=0)
-                ).response()
-            ]
-            for message in covered
-        },
+        timestamps={message: [token(authority, message)] for message in covered},
     )
+
+
+def token(authority: Authority, message: bytes) -> bytes:
+    """A token over a message, of the tests' time."""
+    return Making(
+        authority=authority, message=message, gen_time=NOW.replace(microsecond=0)
+    ).response()
 
 
 def pinned(authority: Authority) -> PinnedRoot:

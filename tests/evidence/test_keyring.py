@@ -143,7 +143,7 @@ def test_possession_must_be_of_the_same_key() -> None:
     world.key("enrol", victim, "officer")
     signed, _ = world.logged.pop()
     body = {**read(signed).body, "role": "reviewer"}
-    world.say(world.registrar, "key", body, previous=read(signed).previous)  # type: ignore[arg-type]
+    world.say(world.registrar, "key", body, previous=read(signed).previous)
     refuse(world)
     world = enrolled()
     world.key("enrol", thief, "officer")
@@ -152,6 +152,55 @@ def test_possession_must_be_of_the_same_key() -> None:
     body = {**read(signed).body, "possession": {**possession, "signature": "MAYCAQECAQE="}}
     world.say(world.registrar, "key", body, previous=read(signed).previous)  # type: ignore[arg-type]
     refuse(world)
+
+
+def test_a_key_that_ends_is_named_with_its_role_holder_and_epoch() -> None:
+    """A registrar cannot end one person's key in another's name, nor hand it on to him."""
+    for change in ({"holder": "other"}, {"epoch": 2}):
+        world = enrolled()
+        world.key("revoke", world.device, "device", reason="lost", **change)
+        refuse(world)
+    world = enrolled()
+    world.key("revoke", world.device, "patrol", holder="device", reason="lost")
+    refuse(world)
+    for role, holder in (("device", "other"), ("officer", "device")):
+        world = enrolled()
+        fresh, old = P256Signer.generate(), world.device.key_id
+        world.key("rotate", fresh, role, holder=holder, epoch=1, replaces=old)
+        refuse(world)
+
+
+def test_the_epochs_of_a_holder_follow_each_other_in_each_role() -> None:
+    """A holder's first key in a role has epoch 1 and each further one the next."""
+    world = enrolled()
+    world.key("revoke", world.device, "device", reason="lost")
+    world.key("enrol", P256Signer.generate(), "device")
+    world.key("enrol", P256Signer.generate(), "officer", holder="person")
+    world.key("enrol", P256Signer.generate(), "reviewer", holder="person", epoch=1)
+    found = sorted((key.holder, key.role, key.epoch) for key in ring(world).keys().values())
+    assert found == [
+        ("device", "device", 1),
+        ("device", "device", 2),
+        ("person", "officer", 1),
+        ("person", "reviewer", 1),
+        ("registrar", "registrar", 1),
+        ("server", "server", 1),
+    ]
+    for epoch in (1, 3):
+        world = enrolled()
+        world.key("enrol", P256Signer.generate(), "device", epoch=epoch)
+        refuse(world)
+
+
+def test_a_request_that_names_an_epoch_is_for_that_one() -> None:
+    """What the new key asked for is what it gets."""
+    for asked, refused in ((1, False), (2, True)):
+        world = enrolled()
+        world.key("enrol", P256Signer.generate(), "officer", asked_epoch=asked)
+        if refused:
+            refuse(world)
+        else:
+            assert len(ring(world).keys()) == 4
 
 
 def test_a_request_is_never_logged_itself() -> None:
@@ -163,19 +212,50 @@ def test_a_request_is_never_logged_itself() -> None:
 
 
 def test_known_keys_read_back_and_follow_their_predecessor() -> None:
-    """A successor needs the next version and a threshold of the old root keys."""
-    world = enrolled()
+    """A successor needs the next version and a threshold of the old and of its own root keys."""
+    world, fresh = enrolled(), P256Signer.generate()
     first = world.known()
     second = replace(first, version=2, expires=first.expires.replace(year=2030))
-    raw = write_known_keys(second, [world.root])
-    assert check_successor(first, raw).version == 2
+    handed_on = replace(second, root_keys=(fresh.public_key,))
+    assert check_successor(first, write_known_keys(second, [world.root])).version == 2
+    raw = write_known_keys(handed_on, [world.root, fresh])
+    assert check_successor(first, raw).root_keys == (fresh.public_key,)
+    assert parse_known_keys(raw).root_keys == (fresh.public_key,)
     for wrong in (
-        write_known_keys(second, [P256Signer.generate()]),
+        write_known_keys(handed_on, [fresh]),
+        write_known_keys(handed_on, [world.root, fresh, P256Signer.generate()]),
         write_known_keys(replace(first, version=3), [world.root]),
         write_known_keys(replace(second, audience="other"), [world.root]),
     ):
         with pytest.raises(KnownKeysInvalid):
             check_successor(first, wrong)
+
+
+def test_known_keys_are_signed_by_a_threshold_of_their_own_root_keys() -> None:
+    """Nobody is handed a file whose root keys no one holds, or one key's word for two."""
+    world, second, stranger = enrolled(), P256Signer.generate(), P256Signer.generate()
+    known = world.known()
+    both = replace(known, root_threshold=2, root_keys=(world.root.public_key, second.public_key))
+    raw = write_known_keys(both, [world.root, second])
+    assert parse_known_keys(raw).root_threshold == 2
+    for content, signers in (
+        (both, [world.root]),
+        (both, [world.root, world.root]),
+        (known, []),
+        (known, [stranger]),
+        (known, [world.root, stranger]),
+        (replace(known, version=2), [stranger]),
+    ):
+        with pytest.raises(KnownKeysInvalid):
+            write_known_keys(content, signers)
+
+
+def test_a_changed_file_of_known_keys_is_refused() -> None:
+    """A signature holds for the file as it was signed."""
+    world = enrolled()
+    raw = write_known_keys(world.known(), [world.root])
+    with pytest.raises(KnownKeysInvalid):
+        parse_known_keys(raw.replace(b'"version":1', b'"version":2'))
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"signatures":[],"signed":{}}', b"\xff" * 20])

@@ -22,6 +22,7 @@ def run(package: str, keys: str = "known-keys.json", *more: str) -> int:
     ("package", "keys", "status", "words"),
     [
         ("good.zip", "known-keys.json", 0, "PASS"),
+        ("opening-without-checkpoint.zip", "known-keys.json", 0, "PASS"),
         ("original-replaced.zip", "known-keys.json", 1, "FAIL"),
         ("good.zip", "expired-known-keys.json", 2, "CANNOT DECIDE"),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from evidence.errors import KnownKeysInvalid
 from evidence.known_keys import parse_known_keys
 from evidence.report import CHECKS, Outcome
 from evidence.schema import parse_time
@@ -32,6 +33,13 @@ def test_a_vector_is_answered_as_expected(name: str) -> None:
         Outcome.CHANGED: expected["content_changed"],
         Outcome.UNCONFIRMED: expected["cannot_confirm"],
     }
+
+
+@pytest.mark.parametrize("name", EXPECTED["refused_known_keys"])
+def test_a_wrong_trust_file_is_refused(name: str) -> None:
+    """Known keys that their own root keys did not sign are no known keys."""
+    with pytest.raises(KnownKeysInvalid):
+        parse_known_keys((FOLDER / name).read_bytes())
 
 
 def test_every_check_has_a_negative_vector() -> None:

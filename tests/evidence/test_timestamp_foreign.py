@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from evidence.errors import TimestampInvalid
+from evidence.errors import TimestampInvalid, TimestampNotBelieved
 from evidence.timestamp import (
     TimestampRoot,
     read_response,
@@ -103,6 +103,22 @@ def test_freetsa_s_unsorted_token_verifies_when_its_root_is_pinned(shared: Path)
     assert len(roots) == 1
     stamp = verify_timestamp(response, message, roots)
     assert stamp.gen_time == datetime(2025, 8, 6, 19, 38, 49, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rekor2-timestamp-untrusted-tsa-with-embedded-cert_fail",
+        "rekor2-timestamp-with-embedded-cert",
+    ],
+)
+def test_a_foreign_token_holds_although_nobody_pinned_its_authority(
+    shared: Path, name: str
+) -> None:
+    """FreeTSA signs with RSA and Sigstore with ECDSA; without a root both are not believed."""
+    response, message, _, _ = sigstore_case(shared, name)
+    with pytest.raises(TimestampNotBelieved):
+        verify_timestamp(response, message, [])
 
 
 def captured(shared: Path, name: str) -> bytes:

@@ -1,21 +1,26 @@
 """RFC 3161: every part of a token that is wrong is refused, for its reason."""
 
 import hashlib
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519
 from cryptography.x509 import ObjectIdentifier
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from evidence.errors import TimestampInvalid
+from evidence.errors import TimestampInvalid, TimestampNotBelieved
 from evidence.timestamp import (
     TimestampRoot,
     read_response,
     structures,
     verify_timestamp,
 )
+from evidence.timestamp.reading import read_token
+from evidence.timestamp.signature import verify_own_signature
 from tests.evidence import timestamp_maker as maker
 from tests.evidence.timestamp_maker import (
     AUTHORITY,
@@ -58,13 +63,13 @@ def test_a_root_among_the_helping_certificates_is_not_trusted() -> None:
     """A self-signed certificate that is handed in as a helper never becomes a root."""
     namesake = maker.issue("Test root")
     everything = [AUTHORITY.root.der, AUTHORITY.intermediate.der, AUTHORITY.signer.der]
-    expected = "The time-stamp's signature or its chain does not hold."
+    expected = "The chain of the time-stamp's authority does not hold."
     assert refused(RESPONSE, roots=[namesake.der], chain=everything) == expected
 
 
 def test_an_intermediate_is_no_root() -> None:
     """Pinning a certificate that is not self-signed trusts nothing."""
-    expected = "The time-stamp's signature or its chain does not hold."
+    expected = "The chain of the time-stamp's authority does not hold."
     assert refused(RESPONSE, roots=[AUTHORITY.intermediate.der]) == expected
 
 
@@ -83,10 +88,46 @@ def test_a_missing_signer_is_named() -> None:
     assert refused(response) == expected
 
 
+def test_a_token_of_an_authority_that_nobody_pinned_is_told_apart_from_a_broken_one() -> None:
+    """A sound token without a pinned root, or after its compromise, is not believed: no forgery."""
+    late = TimestampRoot(certificate=ROOT, valid_until=maker.NOW)
+    bare = GOOD.but(certificates=[AUTHORITY.signer.certificate]).response()
+    for response, roots in ((RESPONSE, []), (RESPONSE, [late]), (bare, [ROOT])):
+        with pytest.raises(TimestampNotBelieved):
+            verify_timestamp(response, MESSAGE, roots)
+    broken = GOOD.but(tamper=lambda s: s[:-1] + bytes([s[-1] ^ 1])).response()
+    for response, message in ((broken, MESSAGE), (RESPONSE, b"another")):
+        with pytest.raises(TimestampInvalid) as caught:
+            verify_timestamp(response, message, [])
+        assert not isinstance(caught.value, TimestampNotBelieved)
+
+
+def test_the_own_signature_is_verified_for_the_usual_algorithms_only() -> None:
+    """Ed25519 over the attributes holds; a key of an algorithm that is not known says nothing."""
+    token = read_token(RESPONSE)
+    (info,) = token.signed.signers.as_list()
+    key = ed25519.Ed25519PrivateKey.generate()
+    attributes = b"".join(map(asn1.encode_der, info.signed_attributes.as_list()))
+    covered = maker.element(0x31, attributes)
+    signed = replace(token.signed, signers=asn1.SetOf([replace(info, signature=key.sign(covered))]))
+    verify_own_signature(replace(token, signed=signed), certified(key))
+    with pytest.raises(TimestampInvalid):
+        verify_own_signature(token, certified(key))
+    with pytest.raises(TimestampInvalid):
+        verify_own_signature(token, certified(ed448.Ed448PrivateKey.generate()))
+
+
+def certified(key: ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) -> x509.Certificate:
+    """A certificate for a key of another algorithm."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Other algorithm")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, maker.START, maker.END)
+    return builder.sign(key, None)
+
+
 def test_a_flipped_signature_is_refused() -> None:
     """A signature that does not verify is refused under the right root."""
     broken = GOOD.but(tamper=lambda s: s[:-1] + bytes([s[-1] ^ 1])).response()
-    assert refused(broken) == "The time-stamp's signature or its chain does not hold."
+    assert refused(broken) == "The time-stamp's signature does not hold."
 
 
 @pytest.mark.parametrize(
@@ -116,7 +157,7 @@ def test_an_intermediate_that_had_ended_is_refused() -> None:
     signer = maker.issue("Test TSA", intermediate, purposes=[STAMPING])
     authority = maker.Authority(root=AUTHORITY.root, intermediate=intermediate, signer=signer)
     response = maker.Making(authority=authority).response()
-    assert refused(response) == "The time-stamp's signature or its chain does not hold."
+    assert refused(response) == "The chain of the time-stamp's authority does not hold."
 
 
 @pytest.mark.parametrize(
@@ -183,7 +224,7 @@ def test_a_token_signed_by_another_key_than_it_binds_is_refused() -> None:
         attributes={kind: maker.attribute(kind, value)},
         certificates=[AUTHORITY.signer.certificate, AUTHORITY.intermediate.certificate],
     ).response()
-    assert refused(forged) == "The time-stamp's signature or its chain does not hold."
+    assert refused(forged) == "The time-stamp's signature does not hold."
 
 
 UNBOUND = "The token does not bind its signing certificate."
@@ -243,7 +284,7 @@ def test_an_empty_older_binding_is_refused() -> None:
         ),
         (
             {"attributes": {maker.MESSAGE_DIGEST: None}},
-            "The time-stamp's signature or its chain does not hold.",
+            "The time-stamp's signature covers other content.",
         ),
         (
             {
@@ -251,7 +292,7 @@ def test_an_empty_older_binding_is_refused() -> None:
                     maker.MESSAGE_DIGEST: maker.attribute(maker.MESSAGE_DIGEST, b"\0" * 32)
                 }
             },
-            "The time-stamp's signature or its chain does not hold.",
+            "The time-stamp's signature covers other content.",
         ),
         (
             {"digest_algorithm": maker.SHA1},

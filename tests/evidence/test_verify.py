@@ -13,9 +13,11 @@ from evidence.keys import P256Signer
 from evidence.known_keys import KnownKeys
 from evidence.packing import FOLDER, write_package
 from evidence.report import CHECKS, Outcome, Report
+from evidence.tlog.checkpoint import Checkpoint
 from evidence.verify import verify_package
 from tests.evidence.package_maker import (
     AT,
+    ORIGIN,
     PHOTO,
     World,
     original,
@@ -25,13 +27,14 @@ from tests.evidence.package_maker import (
     written,
 )
 from tests.evidence.timestamp_maker import NOW as TOKEN_TIME
-from tests.evidence.timestamp_maker import Authority
+from tests.evidence.timestamp_maker import Authority, Making
 
 if TYPE_CHECKING:
     from evidence.statement import SignedStatement
 
 NOW = AT + timedelta(days=1)
-WITHOUT_TOKENS = {"time.checkpoint", "time.signature", "session.completeness"}
+WITHOUT_SESSION = {"session.completeness", "time.not_before"}
+WITHOUT_TOKENS = {"time.checkpoint", "time.signature", *WITHOUT_SESSION}
 
 
 def outcomes(report: Report, outcome: Outcome) -> set[str]:
@@ -81,24 +84,48 @@ def test_a_stamped_and_witnessed_package_passes() -> None:
     authority = Authority.new()
     data = written(stamped(world, capture, authority)).getvalue()
     report = verify(data, world.known(tsa_roots=(pinned(authority),)))
-    assert {"session.completeness"} == outcomes(report, Outcome.UNCONFIRMED)
-    assert outcomes(report, Outcome.PASS) == set(CHECKS) - {"session.completeness"}
+    assert outcomes(report, Outcome.UNCONFIRMED) == WITHOUT_SESSION
+    assert outcomes(report, Outcome.PASS) == set(CHECKS) - WITHOUT_SESSION
     assert Outcome.PASS is report.outcome
     report.require()
     assert report.captures[0].not_after is not None
 
 
-def test_a_token_of_another_authority_is_refused() -> None:
+def test_a_token_of_another_authority_is_not_believed() -> None:
     """A root that came with the token is no root; a compromised one is none any more."""
     world, capture = world_with_photo()
     authority = Authority.new()
     data = written(stamped(world, capture, authority)).getvalue()
     ended = replace(pinned(authority), compromised_since=TOKEN_TIME.replace(microsecond=0))
-    for roots in ((pinned(Authority.new()),), (ended,)):
+    for roots in ((pinned(Authority.new()),), (ended,), ()):
         report = verify(data, world.known(tsa_roots=roots))
-        assert {"time.checkpoint", "time.signature"} == outcomes(report, Outcome.CHANGED)
+        assert outcomes(report, Outcome.CHANGED) == set()
+        assert {"time.checkpoint", "time.signature"} <= outcomes(report, Outcome.UNCONFIRMED)
         with pytest.raises(EvidenceError):
             report.require()
+
+
+def test_a_token_that_is_not_believed_takes_nothing_from_one_that_is() -> None:
+    """Anybody can add a token of his own to a package: it is mentioned and decides nothing."""
+    world, capture = world_with_photo()
+    ours, theirs = Authority.new(), Authority.new()
+    contents = stamped(world, capture, ours)
+    added = stamped(world, capture, theirs).timestamps[capture.signature]
+    both = {
+        **contents.timestamps,
+        capture.signature: [*added, *contents.timestamps[capture.signature]],
+    }
+    note = next(message for message in contents.timestamps if message != capture.signature)
+    more = Making(authority=theirs, message=note, gen_time=TOKEN_TIME).response()
+    both[note] = [more, *contents.timestamps[note]]
+    data = written(replace(contents, timestamps=both)).getvalue()
+    report = verify(data, world.known(tsa_roots=(pinned(ours),)))
+    assert Outcome.PASS is report.outcome
+    report.require()
+    told = [check for check in report.checks if check.mentioned]
+    assert {check.name for check in told} == {"time.checkpoint", "time.signature"}
+    assert {check.code for check in told} == {"timestamp_not_believed"}
+    assert {"time.checkpoint", "time.signature"} <= outcomes(report, Outcome.PASS)
 
 
 def test_a_complete_session_is_shown_and_an_incomplete_one_is_not() -> None:
@@ -280,6 +307,33 @@ def test_expired_known_keys_cannot_confirm() -> None:
     world, capture = world_with_photo()
     report = verify(written(world.contents([capture])).getvalue(), world.known(expires=AT))
     assert "known_keys.valid" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+def test_of_two_checkpoints_the_larger_counts() -> None:
+    """Whatever their order in the package, what leads into the smaller one is not proven."""
+    world, capture = world_with_photo()
+    size = len(world.logged)
+    smaller = world.packed(world.checkpoint(size=size - 1), size - 1)
+    contents = world.contents([capture])
+    mixed = replace(contents, statements=[*smaller[:1], *contents.statements[1:]])
+    report = verify(written(mixed).getvalue(), world.known())
+    assert {"log.checkpoint", "log.inclusion"} <= outcomes(report, Outcome.UNCONFIRMED)
+    assert "log.checkpoint" not in outcomes(report, Outcome.CHANGED)
+    told = [check.subject for check in report.checks if check.name == "log.inclusion"]
+    assert told == [smaller[0].signed.id]
+
+
+def test_two_roots_of_one_size_are_two_histories() -> None:
+    """A log that signs two trees of one size has proven its own fraud."""
+    world, capture = world_with_photo()
+    other = Checkpoint(origin=ORIGIN, size=len(world.logged), root=bytes(32))
+    contents = world.contents([capture])
+    forked = world.packed(world.signed(other))
+    mixed = replace(contents, statements=[*forked[:1], *contents.statements[1:]])
+    report = verify(written(mixed).getvalue(), world.known())
+    told = {check.code: check.detail for check in report.checks if check.name == "log.checkpoint"}
+    assert told["two_histories"] == "The log has signed two histories."
+    assert Outcome.CHANGED is report.outcome
 
 
 def test_a_missing_ml_dsa_line_is_refused_after_the_pinned_date() -> None:

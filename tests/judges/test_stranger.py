@@ -51,13 +51,24 @@ def test_the_stranger_judges_each_vector_as_expected(stranger: Judge, name: str)
     """The same checks come out changed and unconfirmed, and the exit status is the document's."""
     vector = EXPECTED["vectors"][name]
     outcomes = {key: vector[key] for key in ("content_changed", "cannot_confirm")}
-    informative = {"time.signature", "session.completeness", "custody.trail"}
+    informative = {"time.signature", "time.not_before", "session.completeness", "custody.trail"}
     undecided = 2 if set(outcomes["cannot_confirm"]) - informative else 0
     expected = (outcomes, 1 if outcomes["content_changed"] else undecided)
 
     ended = stranger(VECTORS / f"{name}.zip", VECTORS / vector["known_keys"])
 
     actual = (json.loads(ended.stdout), ended.returncode)
+    assert expected == actual
+
+
+@pytest.mark.parametrize("name", EXPECTED["refused_known_keys"])
+def test_the_stranger_refuses_each_wrong_trust_file(stranger: Judge, name: str) -> None:
+    """Known keys that their own root keys did not sign are no known keys."""
+    expected = (64, "")
+
+    ended = stranger(VECTORS / "good.zip", VECTORS / name)
+
+    actual = (ended.returncode, ended.stdout)
     assert expected == actual
 
 

@@ -18,12 +18,14 @@ from litestar.testing import TestClient
 
 from evidence.known_keys import KnownLog, PinnedRoot
 from evidence.report import Outcome
+from evidence.statement import About
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.note import parse_vkey
 from evidence.tlog.policy import Group, LogLine, Policy
 from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
 from service.app import create_app, start
+from service.client.upload import held_members
 from service.context import log_signer
 from service.metrics import Metrics
 from service.settings import AuthoritySettings, WitnessSettings
@@ -31,7 +33,7 @@ from service.transparency.tsa import create_tsa, tsa_server
 from service.transparency.witness import create_witness, witness_server
 from storage.errors import LogRolledBack
 from tests.service.deployment_maker import Made, make_deployment
-from tests.service.test_captures import get, seal
+from tests.service.test_captures import announce, get, seal, send, wait_until_stored
 from tests.service.test_exports import ask, fetch, known_keys
 from tests.transparency.running import running
 
@@ -133,6 +135,44 @@ def test_every_rung_is_climbed_and_a_stranger_confirms_it(attested: Attested) ->
     )
     report = verify_package(io.BytesIO(package), pinned, datetime.now(UTC))
     assert (report.outcome, isinstance(log, KnownLog)) == (Outcome.PASS, True)
+
+
+def test_a_capture_of_a_session_lies_between_two_independent_times(attested: Attested) -> None:
+    """The device opens with the cosigned checkpoint that it holds; API and package both show it."""
+    made = attested.made
+    party = made.parties["county-a"]
+    [(origin, log)] = known_keys(made).logs.items()
+    pinned = replace(log, policy=attested.policy)
+    with TestClient(create_app(made.settings)) as client:
+        earlier = seal(client, made)
+        path = f"/v1/captures/{earlier}/proof?min=witnessed"
+        held = parse_tlog_proof(wait_for(lambda: get(client, made, path)).content).checkpoint
+        members = held_members(held, pinned)
+        opening = party.sign(
+            "session", {"phase": "open", "session": "visit", "checkpoint": members}
+        )
+        shot = party.capture(b"a second photo", about=About(statement=opening.id))
+        assert announce(client, made, opening, shot).status_code == 200
+        assert send(client, made, shot.id, b"a second photo").status_code == 201
+        wait_until_stored(client, made, shot.id)
+        wait_for(lambda: get(client, made, f"/v1/captures/{shot.id}/bundle"))
+        package = fetch(client, made, ask(client, made, shot.id).headers["location"])
+        view = get(client, made, f"/v1/captures/{shot.id}").json()
+        alone = get(client, made, f"/v1/captures/{earlier}").json()
+    known = replace(
+        known_keys(made),
+        logs={origin: pinned},
+        tsa_roots=(PinnedRoot(name="tsa", certificate=attested.root),),
+    )
+    report = verify_package(io.BytesIO(package), known, datetime.now(UTC))
+    [capture] = report.captures
+    assert len(members["cosignatures"]) == 1  # type: ignore[arg-type]  # the Ed25519 line
+    assert report.outcome is Outcome.PASS
+    assert capture.not_before is not None
+    assert capture.not_after is not None
+    assert capture.not_before <= capture.not_after
+    assert datetime.fromisoformat(view["not_before"]) == capture.not_before
+    assert alone["not_before"] is None
 
 
 def test_a_state_that_was_put_back_never_signs_again(attested: Attested, tmp_path: Path) -> None:

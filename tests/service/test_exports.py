@@ -73,7 +73,12 @@ def test_a_package_holds_before_a_stranger(client: Client, made: Made) -> None:
     package = fetch(client, made, asked.headers["location"])
     report = verify_package(io.BytesIO(package), known_keys(made), datetime.now(UTC))
     open_checks = {check.name for check in report.checks if check.outcome is not Outcome.PASS}
-    assert open_checks == {"time.checkpoint", "time.signature", "session.completeness"}
+    assert open_checks == {
+        "time.checkpoint",
+        "time.signature",
+        "time.not_before",
+        "session.completeness",
+    }
     assert [one.id for one in report.captures] == [capture]
 
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"time"
@@ -53,14 +54,33 @@ func readKnownKeys(data []byte) (*knownKeys, error) {
 		number(root, "threshold") > int64(len(rootKeys)) {
 		return nil, errKnown
 	}
-	seen := map[string]bool{}
+	own, signed := map[string][]byte{}, map[string]bool{}
+	// The file is canonical, so `signed` stands last, and its bytes are canonical too.
+	_, message, _ := bytes.Cut(data[:len(data)-1], []byte(`],"signed":`))
 	for _, item := range rootKeys {
 		spki, _ := unbase64(item)
-		if _, id, ok := readKey(spki); !ok || seen[id] {
+		if _, id, ok := readKey(spki); !ok || own[id] != nil {
 			return nil, errKnown
 		} else {
-			seen[id] = true
+			own[id] = spki
 		}
+	}
+	count := int64(0)
+	for _, item := range signatures {
+		id, signature := text(item.(object), "key_id"), item.(object)["signature"]
+		der, _ := unbase64(signature)
+		switch {
+		case signed[id]:
+			return nil, errKnown
+		case own[id] != nil && verifySignature(own[id], message, der):
+			count++
+		case own[id] != nil || number(d, "version") == 1:
+			return nil, errKnown
+		}
+		signed[id] = true
+	}
+	if count < number(root, "threshold") || len(signatures) > 32 {
+		return nil, errKnown
 	}
 	k := &knownKeys{audience: text(d, "audience"), expires: text(d, "expires")}
 	if err := k.readRegistrars(d["registrars"]); err != nil {

@@ -21,7 +21,7 @@ func (r *report) confirm(check string) { r.unconfirmed[check] = true }
 
 // informative names the checks that do not decide the verdict (§10).
 var informative = map[string]bool{
-	"time.signature": true, "session.completeness": true, "custody.trail": true,
+	"time.signature": true, "time.not_before": true, "session.completeness": true, "custody.trail": true,
 }
 
 func (r *report) exit() int {
@@ -62,7 +62,7 @@ func main() {
 	known, err := readKnownKeys(keyData)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "known keys:", err)
-		os.Exit(2)
+		os.Exit(64)
 	}
 	r := &report{changed: map[string]bool{}, unconfirmed: map[string]bool{}}
 	verify(r, data, known, os.Args[3])

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -80,15 +81,24 @@ func readCheckpoint(whole string) (*checkpoint, error) {
 	}
 	c.origin, c.size, c.root = body[0], uint64(size), root
 	for _, text := range strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n") {
-		rest, found := strings.CutPrefix(text, "— ")
-		name, encoded, found2 := strings.Cut(rest, " ")
-		data, ok := unbase64(encoded)
-		if !found || !found2 || name == "" || strings.Contains(name, "+") || !ok || len(data) < 5 {
+		l, ok := readLine(text)
+		if !ok {
 			return nil, errNote
 		}
-		c.lines = append(c.lines, line{name, text + "\n", [4]byte(data[:4]), data[4:]})
+		c.lines = append(c.lines, l)
 	}
 	return c, nil
+}
+
+// readLine reads a signature line without its line feed.
+func readLine(text string) (line, bool) {
+	rest, found := strings.CutPrefix(text, "— ")
+	name, encoded, found2 := strings.Cut(rest, " ")
+	data, ok := unbase64(encoded)
+	if !found || !found2 || name == "" || strings.ContainsFunc(name, unicode.IsSpace) || strings.Contains(name, "+") || !ok || len(data) < 5 {
+		return line{}, false
+	}
+	return line{name, text + "\n", [4]byte(data[:4]), data[4:]}, true
 }
 
 func (k *vkey) verifies(c *checkpoint, l line) bool {
@@ -276,15 +286,30 @@ func readPolicy(lines []string) (*policy, error) {
 	return p, nil
 }
 
-// judge says whether a known witness's line fails, and whether the quorum is met.
-func (p *policy) judge(c *checkpoint) (failing, met bool) {
+// judge says whether a known witness's line fails, whether the quorum is met, and the earliest time
+// (POSIX seconds) that a known witness states; -1 where none does.
+func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 	signed := map[string]bool{}
+	earliest = -1
 	for name, g := range p.groups {
-		if g.key != nil {
-			good, bad := g.key.check(c)
-			failing = failing || bad > 0
-			signed[name] = good > 0 && bad == 0
+		if g.key == nil {
+			continue
 		}
+		good, bad := g.key.check(c)
+		for _, l := range c.lines {
+			if l.name != g.key.name || l.id != g.key.id || len(l.signature) < 8 {
+				continue
+			}
+			at := int64(binary.BigEndian.Uint64(l.signature))
+			if at == 0 {
+				bad++
+			}
+			if earliest < 0 || at < earliest {
+				earliest = at
+			}
+		}
+		failing = failing || bad > 0
+		signed[name] = good > 0 && bad == 0
 	}
 	var witnessed func(string) bool
 	witnessed = func(name string) bool {
@@ -299,5 +324,8 @@ func (p *policy) judge(c *checkpoint) (failing, met bool) {
 		}
 		return count >= g.need
 	}
-	return failing, p.quorum == "none" || witnessed(p.quorum)
+	if failing {
+		return true, false, -1
+	}
+	return false, p.quorum == "none" || witnessed(p.quorum), earliest
 }

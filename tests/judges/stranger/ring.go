@@ -8,14 +8,15 @@ import (
 // The key ring (§5), one for each log.
 
 type ringKey struct {
-	organ, role string
-	from, until int64 // until: -1 while it has not ended
-	spki        []byte
+	organ, role, holder string
+	epoch, from, until  int64 // until: -1 while it has not ended
+	spki                []byte
 }
 
 type ring struct {
 	keys   map[string]*ringKey
-	chains map[string][]string // organ: the ids of its accepted key statements
+	chains map[string][]*statement // organ: its accepted key statements
+	epochs map[string]int64        // organ, role and holder: the last epoch
 }
 
 var roles = map[string]string{
@@ -29,10 +30,10 @@ var roles = map[string]string{
 
 // buildRing takes the key statements of one log; ok is false when a chain is broken.
 func buildRing(list []*statement, known *knownKeys) (*ring, bool) {
-	r := &ring{map[string]*ringKey{}, map[string][]string{}}
+	r := &ring{map[string]*ringKey{}, map[string][]*statement{}, map[string]int64{}}
 	for organ, spki := range known.registrars {
 		_, id, _ := readKey(spki)
-		r.keys[id] = &ringKey{organ, "registrar", -1, -1, spki}
+		r.keys[id] = &ringKey{organ, "registrar", "registrar", 1, -1, -1, spki}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].index < list[j].index })
 	broken := map[string]bool{}
@@ -49,8 +50,10 @@ func buildRing(list []*statement, known *knownKeys) (*ring, bool) {
 	return r, true
 }
 
-func (r *ring) enrolled(id, organ string) *ringKey {
-	if k := r.keys[id]; k != nil && k.organ == organ && k.role != "registrar" && k.until < 0 {
+// enrolled returns the key that s ends, if it was enrolled for that role and holder and has not ended.
+func (r *ring) enrolled(id string, s *statement) *ringKey {
+	if k := r.keys[id]; k != nil && k.organ == s.organ && k.role != "registrar" && k.until < 0 &&
+		k.role == text(s.body, "role") && k.holder == text(s.body, "holder") {
 		return k
 	}
 	return nil
@@ -63,37 +66,39 @@ func (r *ring) take(s *statement, known *knownKeys) bool {
 	}
 	last := ""
 	if len(chain) > 0 {
-		last = chain[len(chain)-1]
+		last = chain[len(chain)-1].id
 	}
 	if number(b, "sequence") != int64(len(chain))+1 || s.previous != last {
 		return false
 	}
 	var ends *ringKey
-	action, id := text(b, "action"), text(b, "key_id")
+	action, id, epoch := text(b, "action"), text(b, "key_id"), number(b, "epoch")
+	role, holder := text(b, "role"), text(b, "holder")
+	place := s.organ + " " + role + " " + holder
 	switch action {
 	case "revoke":
-		if ends = r.enrolled(id, s.organ); ends == nil {
+		if ends = r.enrolled(id, s); ends == nil || ends.epoch != epoch {
 			return false
 		}
 	case "enrol", "rotate":
 		spki, _ := unbase64(b["public_key"])
 		_, spkiID, ok := readKey(spki)
-		if r.keys[id] != nil || !ok || spkiID != id || !possessed(s, spki) {
+		if r.keys[id] != nil || !ok || spkiID != id || epoch != r.epochs[place]+1 || !possessed(s, spki) {
 			return false
 		}
 		if action == "rotate" {
-			if ends = r.enrolled(text(b, "replaces"), s.organ); ends == nil {
+			if ends = r.enrolled(text(b, "replaces"), s); ends == nil {
 				return false
 			}
 		}
-		r.keys[id] = &ringKey{s.organ, text(b, "role"), s.index, -1, spki}
+		r.keys[id], r.epochs[place] = &ringKey{s.organ, role, holder, epoch, s.index, -1, spki}, epoch
 	default:
 		return false
 	}
 	if ends != nil {
 		ends.until = s.index
 	}
-	r.chains[s.organ] = append(chain, s.id)
+	r.chains[s.organ] = append(chain, s)
 	return true
 }
 
@@ -111,6 +116,9 @@ func possessed(s *statement, spki []byte) bool {
 			return false
 		}
 	}
+	if epoch, there := request.body["epoch"]; there && epoch != s.body["epoch"] {
+		return false
+	}
 	return verifySignature(spki, data, signature)
 }
 
@@ -120,6 +128,7 @@ func (r *ring) judge(s *statement) (valid, unknown bool) {
 	if k == nil {
 		return false, len(r.chains[s.organ]) == 0
 	}
+	s.holder = k.holder
 	return k.from < s.index && (k.until < 0 || k.until >= s.index) && k.organ == s.organ &&
 		string(k.spki) == string(s.key) && strings.Contains(" "+roles[s.kind]+" ", " "+k.role+" "), false
 }
@@ -132,9 +141,14 @@ func (r *ring) confirmed(list []*statement, organ, log string, last int64) bool 
 			continue
 		}
 		sequence, size := number(status, "sequence"), number(status, "size")
-		chain := r.chains[organ]
+		chain, below := r.chains[organ], int64(0)
+		for _, key := range chain {
+			if key.index < size {
+				below++
+			}
+		}
 		if text(status, "log") == log && size <= s.index && size > last && sequence >= 1 &&
-			sequence <= int64(len(chain)) && chain[sequence-1] == text(status, "head") {
+			sequence == below && chain[sequence-1].id == text(status, "head") {
 			return true
 		}
 	}

@@ -98,38 +98,47 @@ func hashOf(h crypto.Hash, data []byte) []byte {
 
 var stampTime = regexp.MustCompile(`^[0-9]{14}(\.[0-9]*[1-9])?Z$`)
 
-// readToken verifies the token over data under the pinned roots and returns its time.
-func readToken(der, data []byte, roots []*tsaRoot) (time.Time, bool) {
+// tokenState says what a token is worth (§10, step 8).
+type tokenState int
+
+const (
+	broken  tokenState = iota // it is no token over the bytes
+	unknown                   // it is, and no pinned root stands above it at its time
+	believed
+)
+
+// readToken judges the token over data under the pinned roots and returns its time.
+func readToken(der, data []byte, roots []*tsaRoot) (time.Time, tokenState) {
 	var r response
 	var signed signedData
 	var info tstInfo
 	none := time.Time{}
-	if !strict(der, &r) || r.Status.Status > 1 || r.Status.Status < 0 || r.Token.Type.String() != "1.2.840.113549.1.7.2" ||
+	if len(der) > 64<<10 || !strict(der, &r) || r.Status.Status != 0 || r.Token.Type.String() != "1.2.840.113549.1.7.2" ||
 		!strict(r.Token.Content.Bytes, &signed) || len(signed.SignerInfos) != 1 ||
 		signed.Content.Type.String() != "1.2.840.113549.1.9.16.1.4" {
-		return none, false
+		return none, broken
 	}
 	if !strict(signed.Content.Content, &info) || info.Version != 1 {
-		return none, false
+		return none, broken
 	}
-	imprint := digests[info.Imprint.Algorithm.OID.String()]
-	if imprint == 0 || imprint == crypto.SHA1 || !bytes.Equal(hashOf(imprint, data), info.Imprint.Digest) {
-		return none, false
+	if digests[info.Imprint.Algorithm.OID.String()] != crypto.SHA256 ||
+		!bytes.Equal(hashOf(crypto.SHA256, data), info.Imprint.Digest) {
+		return none, broken
 	}
 	if info.Time.Tag != asn1.TagGeneralizedTime || !stampTime.Match(info.Time.Bytes) {
-		return none, false
+		return none, broken
 	}
 	at, err := time.Parse("20060102150405Z", string(info.Time.Bytes))
 	if err != nil {
-		return none, false
+		return none, broken
 	}
 	certs, err := x509.ParseCertificates(signed.Certs.Bytes)
-	if err != nil {
-		return none, false
+	if err != nil || len(certs) > 16 {
+		return none, broken
 	}
 	signer := signed.SignerInfos[0].verify(signed.Content, certs)
-	if signer == nil || !mayStamp(signer) {
-		return none, false
+	if signer == nil || !mayStamp(signer) || at.Before(signer.NotBefore) || !at.Before(signer.NotAfter) {
+		return none, broken
 	}
 	pool := x509.NewCertPool()
 	for _, cert := range certs {
@@ -144,10 +153,10 @@ func readToken(der, data []byte, roots []*tsaRoot) (time.Time, bool) {
 		if _, err := signer.Verify(x509.VerifyOptions{
 			Roots: trusted, Intermediates: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping},
 		}); err == nil {
-			return at, true
+			return at, believed
 		}
 	}
-	return none, false
+	return none, unknown
 }
 
 // mayStamp says whether the certificate is for time stamps only, critically (RFC 3161 §2.3).

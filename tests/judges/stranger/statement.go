@@ -70,7 +70,7 @@ var rules = map[string]string{
 	"@possession":  "statement:b64,2048 signature:b64,72",
 	"@file":        "sha256:hex size_bytes:int,0,1099511627776 media_type:media",
 	"@named":       "sha256:hex size_bytes:int,0,1099511627776 media_type:media name?:text,255",
-	"@checkpoint":  "log:origin size:int,0," + maxInt + " root:hex",
+	"@checkpoint":  "log:origin size:int,0," + maxInt + " root:hex cosignatures?:list,8,text,512",
 	"@place":       "lat_e7:int,-900000000,900000000 lon_e7:int,-1800000000,1800000000 accuracy_mm:int,0,10000000000 height_mm?:int,-100000000,100000000 source:gnss|network|fused|manual",
 	"@box":         "left_px:int,0,1000000 top_px:int,0,1000000 width_px:int,1,1000000 height_px:int,1,1000000",
 	"@object":      "store:name name:hex size_bytes:int,0," + maxInt + " version?:text,255",
@@ -168,6 +168,9 @@ type statement struct {
 	log                                                string
 	index                                              int64
 	valid                                              bool
+	holder                                             string // of the valid signer's key
+	aboutLog                                           string // empty where it names no place
+	aboutIndex                                         int64
 }
 
 func readStatement(data []byte) (*statement, error) {
@@ -207,6 +210,7 @@ func readStatement(data []byte) (*statement, error) {
 			return nil, errStatement
 		}
 		s.about = about["statement"].(string)
+		s.aboutLog, s.aboutIndex = text(about, "log"), number(about, "index")
 	}
 	needs := keyNeeds[text(body, "action")]
 	if s.kind == "session" && body["phase"] == "close" {
@@ -223,6 +227,13 @@ func readStatement(data []byte) (*statement, error) {
 	sum := sha256.Sum256(data)
 	s.id = hex.EncodeToString(sum[:])
 	return s, nil
+}
+
+// isAbout is the one rule of §2; both stand in a log.
+func (s *statement) isAbout(subject *statement) bool {
+	return s.about == subject.id && s.log == subject.log && s.index > subject.index &&
+		(s.aboutLog == "" || (s.aboutLog == subject.log && s.aboutIndex == subject.index)) &&
+		s.organ == subject.organ && s.audience == subject.audience
 }
 
 func text(o object, name string) string {

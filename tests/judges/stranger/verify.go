@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
+	"fmt"
+	"reflect"
 	"regexp"
 	"sort"
 	"strings"
@@ -17,8 +21,9 @@ type pack struct {
 	known      *knownKeys
 	listed     map[string]string
 	captures   []string
-	statements map[string]*statement // those that passed statement.signature
-	proven     []*statement          // those that passed log.inclusion, too
+	statements map[string]*statement  // those that passed statement.signature
+	proven     []*statement           // those that passed log.inclusion, too
+	after      map[string][]time.Time // independent times, by log origin and by capture id
 }
 
 func digest(data []byte) string {
@@ -32,7 +37,7 @@ func verify(r *report, data []byte, known *knownKeys, now string) {
 		r.change("package.container")
 		return
 	}
-	p := &pack{report: r, members: members, known: known, statements: map[string]*statement{}}
+	p := &pack{report: r, members: members, known: known, statements: map[string]*statement{}, after: map[string][]time.Time{}}
 	audience := p.manifest()
 	if now >= known.expires || audience != known.audience {
 		r.confirm("known_keys.valid")
@@ -43,6 +48,7 @@ func verify(r *report, data []byte, known *knownKeys, now string) {
 	p.witnessesAndTime(checkpoints)
 	p.content()
 	p.sessions()
+	p.notBefore()
 }
 
 var manifestLine = regexp.MustCompile(`^([0-9a-fA-F]{64})[ \t]+(\S+)\r?$`)
@@ -129,12 +135,9 @@ func (p *pack) readStatements() {
 // inclusion is step 5; it returns the accepted checkpoint of each log.
 func (p *pack) inclusion() map[string]*checkpoint {
 	taken, judged := map[string]*checkpoint{}, map[string]bool{}
+	roots := map[string][]byte{}
 	list := []*statement{}
 	for _, s := range p.statements {
-		list = append(list, s)
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].id < list[j].id })
-	for _, s := range list {
 		cp := s.proof.cp
 		pinned := p.known.logs[cp.origin]
 		if pinned == nil {
@@ -156,16 +159,25 @@ func (p *pack) inclusion() map[string]*checkpoint {
 			p.change("log.checkpoint")
 			continue
 		}
-		if first := taken[cp.origin]; first != nil && first.whole != cp.whole {
+		list = append(list, s)
+		if first := taken[cp.origin]; first == nil || cp.size > first.size || (cp.size == first.size && cp.whole < first.whole) {
+			taken[cp.origin] = cp
+		}
+		head := fmt.Sprint(cp.origin, "\n", cp.size)
+		if root := roots[head]; root != nil && !bytes.Equal(root, cp.root) {
+			p.change("log.checkpoint") // two histories
+		}
+		roots[head] = cp.root
+	}
+	for _, s := range list {
+		if s.proof.cp.whole != taken[s.log].whole {
 			p.confirm("log.checkpoint")
-			continue
-		}
-		taken[cp.origin] = cp
-		if !s.proof.includes(s.leaf) {
+			p.confirm("log.inclusion")
+		} else if !s.proof.includes(s.leaf) {
 			p.change("log.inclusion")
-			continue
+		} else {
+			p.proven = append(p.proven, s)
 		}
-		p.proven = append(p.proven, s)
 	}
 	passing := map[string]bool{}
 	for _, s := range p.proven {
@@ -176,7 +188,7 @@ func (p *pack) inclusion() map[string]*checkpoint {
 			p.confirm("log.inclusion")
 		}
 	}
-	p.skipped = len(p.provenCaptures()) == 0
+	p.skipped = len(p.exported()) == 0
 	return taken
 }
 
@@ -184,6 +196,20 @@ func (p *pack) provenCaptures() []*statement {
 	list := []*statement{}
 	for _, s := range p.proven {
 		if s.kind == "capture" {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// exported returns the captures that the index names and that are proven.
+func (p *pack) exported() []*statement {
+	named, list := map[string]bool{}, []*statement{}
+	for _, id := range p.captures {
+		named[id] = true
+	}
+	for _, s := range p.provenCaptures() {
+		if named[s.id] {
 			list = append(list, s)
 		}
 	}
@@ -223,20 +249,25 @@ func (p *pack) keys() {
 
 // stamp judges the tokens over data and returns the earliest time that verifies.
 func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
-	earliest, good, bad := time.Time{}, false, false
-	for name, token := range p.members {
-		if !strings.HasPrefix(name, "data/timestamps/"+digest(data)+"/") {
-			continue
+	prefix, names := "data/timestamps/"+digest(data)+"/", []string{}
+	for name := range p.members {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
 		}
-		at, ok := readToken(token, data, p.known.roots)
-		bad = bad || !ok
-		if ok && (!good || at.Before(earliest)) {
+	}
+	sort.Strings(names)
+	earliest, good, bad, aside := time.Time{}, false, false, false
+	for _, name := range names[:min(len(names), 16)] {
+		at, state := readToken(p.members[name], data, p.known.roots)
+		bad, aside = bad || state == broken, aside || state == unknown
+		if state == believed && (!good || at.Before(earliest)) {
 			earliest, good = at, true
 		}
 	}
 	if bad {
 		p.change(check)
-	} else if !good {
+	}
+	if !good && (!bad || aside) {
 		p.confirm(check)
 	}
 	return earliest, good
@@ -246,13 +277,19 @@ func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
 func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	for origin, cp := range checkpoints {
 		pinned := p.known.logs[origin]
-		failing, met := pinned.policy.judge(cp)
+		failing, met, seen := pinned.policy.judge(cp)
+		if seen >= 0 {
+			p.after[origin] = append(p.after[origin], time.Unix(seen, 0))
+		}
 		if failing {
 			p.change("log.witnesses")
 		} else if !met {
 			p.confirm("log.witnesses")
 		}
 		at, stamped := p.stamp("time.checkpoint", cp.stamped())
+		if stamped {
+			p.after[origin] = append(p.after[origin], at)
+		}
 		if pinned.hasMlDsa && !(stamped && at.Before(pinned.mlDsa)) {
 			signed := 0
 			for _, key := range pinned.keys {
@@ -266,7 +303,9 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 		}
 	}
 	for _, s := range p.provenCaptures() {
-		p.stamp("time.signature", s.signature)
+		if at, stamped := p.stamp("time.signature", s.signature); stamped {
+			p.after[s.id] = append(p.after[s.id], at)
+		}
 	}
 }
 
@@ -274,7 +313,7 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 func (p *pack) content() {
 	captures := map[string]*statement{}
 	originals := map[string]int{}
-	for _, s := range p.provenCaptures() {
+	for _, s := range p.exported() {
 		captures[s.id] = s
 	}
 	for name, data := range p.members {
@@ -299,7 +338,7 @@ func (p *pack) content() {
 		}
 		announced, count := s.body["content"].(object), 0
 		for _, other := range p.proven {
-			if other.kind != "stored" || other.about != id || !other.valid {
+			if other.kind != "stored" || !other.isAbout(s) || !other.valid {
 				continue
 			}
 			count++
@@ -314,32 +353,108 @@ func (p *pack) content() {
 	}
 }
 
+// opening returns the opening of the capture's session, or nil.
+func (p *pack) opening(capture *statement) *statement {
+	for _, s := range p.proven {
+		if s.kind == "session" && text(s.body, "phase") == "open" && belongs(capture, s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// belongs says whether a shot or a closing is of the session that an opening begins.
+func belongs(s, opening *statement) bool {
+	return s.valid && opening.valid && s.isAbout(opening) && s.holder == opening.holder
+}
+
 // sessions is session.completeness of step 10.
 func (p *pack) sessions() {
-	opening, closings, members := map[string]*statement{}, map[string]*statement{}, map[string][]*statement{}
+	for _, s := range p.exported() {
+		if open := p.opening(s); open == nil || !p.complete(open) {
+			p.confirm("session.completeness")
+		}
+	}
+}
+
+func (p *pack) complete(open *statement) bool {
+	shots, closings := []*statement{}, []*statement{}
 	for _, s := range p.proven {
 		switch {
-		case s.kind == "session" && s.valid && text(s.body, "phase") == "open":
-			opening[s.id] = s
-		case s.kind == "session" && s.valid:
-			closings[s.about] = s
+		case !belongs(s, open):
 		case s.kind == "capture":
-			members[s.about] = append(members[s.about], s)
+			shots = append(shots, s)
+		case s.kind == "session" && text(s.body, "phase") == "close":
+			closings = append(closings, s)
 		}
 	}
-	for id, list := range members {
-		open, closing := opening[id], closings[id]
-		if open == nil || closing == nil || number(closing.body, "count") != int64(len(list)) {
-			p.confirm("session.completeness")
+	if len(closings) == 0 {
+		return false
+	}
+	first := closings[0].body
+	for _, other := range closings[1:] {
+		if first["count"] != other.body["count"] || !reflect.DeepEqual(first["inventory"], other.body["inventory"]) {
+			return false
+		}
+	}
+	sort.Slice(shots, func(i, j int) bool { return number(shots[i].body, "number") < number(shots[j].body, "number") })
+	before := open
+	for i, s := range shots {
+		if number(s.body, "number") != int64(i)+1 || s.previous != before.id {
+			return false
+		}
+		before = s
+	}
+	return number(first, "count") == int64(len(shots))
+}
+
+// notBefore is time.not_before of step 10.
+func (p *pack) notBefore() {
+	for _, s := range p.exported() {
+		open := p.opening(s)
+		if open == nil {
+			p.confirm("time.not_before")
 			continue
 		}
-		sort.Slice(list, func(i, j int) bool { return number(list[i].body, "number") < number(list[j].body, "number") })
-		before := open
-		for i, s := range list {
-			if s.log != open.log || s.index <= open.index || number(s.body, "number") != int64(i)+1 || s.previous != before.id {
-				p.confirm("session.completeness")
+		held, there := open.body["checkpoint"].(object)
+		pinned := p.known.logs[text(held, "log")]
+		if !there || pinned == nil {
+			p.confirm("time.not_before")
+			continue
+		}
+		cp, ok := heldCheckpoint(held)
+		if !ok || (cp.origin == open.log && int64(cp.size) > open.index) {
+			p.change("time.not_before")
+			continue
+		}
+		failing, met, since := pinned.policy.judge(cp)
+		if failing {
+			p.change("time.not_before")
+		} else if !met || since < 0 {
+			p.confirm("time.not_before")
+		}
+		for _, after := range append(p.after[s.id], p.after[s.log]...) {
+			if met && since >= 0 && time.Unix(since, 0).After(after) {
+				p.change("time.not_before")
 			}
-			before = s
 		}
 	}
+}
+
+// heldCheckpoint is the note that an opening's `checkpoint` stands for, without its log's lines.
+func heldCheckpoint(held object) (*checkpoint, bool) {
+	root, _ := hex.DecodeString(text(held, "root"))
+	size := number(held, "size")
+	c := &checkpoint{origin: text(held, "log"), size: uint64(size), root: root}
+	c.text = fmt.Sprintf("%s\n%d\n%s\n", c.origin, size, base64.StdEncoding.EncodeToString(root))
+	lines, _ := held["cosignatures"].([]any)
+	for _, item := range lines {
+		l, ok := readLine(item.(string))
+		if !ok {
+			return nil, false
+		}
+		c.lines = append(c.lines, l)
+	}
+	empty := sha256.Sum256(nil)
+	return c, size > 0 || bytes.Equal(root, empty[:])
 }

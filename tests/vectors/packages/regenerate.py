@@ -4,72 +4,44 @@ Writes one good package, packages that are each broken in one named way, the tru
 expected.json with what a verifier must answer. Keys are fresh at each run.
 """
 
+import base64
 import io
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from evidence.canonical import canonicalise
 from evidence.digest import sha256_hex
-from evidence.known_keys import write_known_keys
-from evidence.packing import FOLDER, Contents, Original
+from evidence.keys import P256Signer
+from evidence.known_keys import KnownKeys, write_known_keys
+from evidence.packing import FOLDER, Contents, Original, PackedStatement
 from evidence.schema import format_time
-from evidence.statement import SignedStatement
+from evidence.statement import SignedStatement, parse_statement
+from evidence.tlog.checkpoint import Checkpoint
+from evidence.tlog.note import parse_signature_line, signature_line
 from evidence.tlog.proof import parse_tlog_proof
 from tests.evidence.package_maker import (
     AT,
+    ORIGIN,
     PHOTO,
     World,
     original,
     pinned,
     stamped,
+    token,
     written,
 )
-from tests.evidence.timestamp_maker import Authority
+from tests.evidence.timestamp_maker import Authority, Making
+from tests.vectors.packages.courses import Course, Vector, courses, flipped, stamp
 
 HERE = Path(__file__).parent
 NOW = AT + timedelta(days=1)
-
-
-@dataclass
-class Vector:
-    """One package with the trust file that it is judged by and the expected answer."""
-
-    package: bytes
-    changed: list[str]
-    unconfirmed: list[str]
-    known: str = "known-keys.json"
-
-
-def world_of() -> tuple[World, list[SignedStatement]]:
-    """A session with two shots, opened and closed in the log, everything enrolled."""
-    world = World()
-    world.key("enrol", world.server, "server")
-    world.key("enrol", world.device, "device")
-    opening = world.say(world.device, "session", {"phase": "open", "session": "visit"})
-    shots: list[SignedStatement] = []
-    for number in (1, 2):
-        before = (shots or [opening])[-1].id
-        shots.append(world.photo(number=number, about=opening.id, previous=before))
-    closing: dict[str, Any] = {"phase": "close", "session": "visit", "count": 2}
-    world.say(world.device, "session", closing, about=opening.id)
-    viewed: dict[str, Any] = {"event": "viewed", "actor": "reviewer-002"}
-    world.say(world.server, "custody", viewed, about=shots[0].id)
-    world.status()
-    return world, shots
-
-
-def stamp(world: World, shots: list[SignedStatement], authority: Authority) -> Contents:
-    """The package's contents, with both shots' signatures stamped."""
-    first = stamped(world, shots[0], authority, shots)
-    note = parse_tlog_proof(first.statements[0].proof).checkpoint
-    second = stamped(world, shots[1], authority, shots)
-    kept = {sig: second.timestamps[sig] for sig in (shots[1].signature,)}
-    assert note
-    return replace(first, timestamps={**first.timestamps, **kept})
+FORKED = bytes.fromhex("cf3cf3" * 10 + "cf3c")  # base64 "zzzz…": the good note is the smaller one
+LATER = AT + timedelta(days=3650)
 
 
 def edited(data: bytes, change: dict[str, bytes | None], *, relist: bool = True) -> bytes:
@@ -107,13 +79,6 @@ def relisted(members: dict[str, bytes]) -> None:
 def lines(digests: dict[str, str]) -> bytes:
     """A BagIt manifest."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
-
-
-def flipped(data: bytes, place: int) -> bytes:
-    """One bit changed."""
-    changed = bytearray(data)
-    changed[place] ^= 1
-    return bytes(changed)
 
 
 def vectors(shots: list[SignedStatement], contents: Contents) -> dict[str, Vector]:
@@ -165,10 +130,18 @@ def vectors(shots: list[SignedStatement], contents: Contents) -> dict[str, Vecto
         "registrar-not-pinned": Vector(
             good,
             ["key.chain"],
-            ["key.validity", "key.status", "content.stored", "session.completeness"],
+            [
+                "key.validity",
+                "key.status",
+                "content.stored",
+                "session.completeness",
+                "time.not_before",
+            ],
             "other-registrar-known-keys.json",
         ),
-        "unwitnessed": Vector(good, [], ["log.witnesses"], "other-witnesses-known-keys.json"),
+        "unwitnessed": Vector(
+            good, [], ["log.witnesses", "time.not_before"], "other-witnesses-known-keys.json"
+        ),
         "token-damaged": Vector(
             edited(good, {token: flipped(member(f"{FOLDER}/{token}"), -1)}),
             ["time.checkpoint"],
@@ -178,7 +151,7 @@ def vectors(shots: list[SignedStatement], contents: Contents) -> dict[str, Vecto
             edited(good, {signature_token: None}), [], ["time.signature"]
         ),
         "authority-compromised": Vector(
-            good, ["time.checkpoint", "time.signature"], [], "compromised-known-keys.json"
+            good, [], ["time.checkpoint", "time.signature"], "compromised-known-keys.json"
         ),
         "original-replaced": Vector(
             written(replace(contents, originals=[other, contents.originals[1]])).getvalue(),
@@ -187,6 +160,104 @@ def vectors(shots: list[SignedStatement], contents: Contents) -> dict[str, Vecto
         ),
         "original-missing": Vector(edited(good, {photo: None}), [], ["content.digest"]),
     }
+
+
+def with_tokens(contents: Contents, token_of: Callable[[bytes], list[bytes]]) -> bytes:
+    """The package with other tokens, by the bytes that they cover."""
+    stamps = {message: token_of(message) for message in contents.timestamps}
+    return written(replace(contents, timestamps=stamps)).getvalue()
+
+
+def token_vectors(contents: Contents, authority: Authority) -> dict[str, Vector]:
+    """Tokens that are believed, not believed, and none."""
+    stranger = Authority.new()
+    both = ["time.checkpoint", "time.signature"]
+    bare = Making(authority=authority, certificates=[], gen_time=NOW - timedelta(days=100))
+    return {
+        "token-of-a-stranger": Vector(
+            with_tokens(contents, lambda message: [token(stranger, message)]), [], both
+        ),
+        "token-of-a-stranger-beside-ours": Vector(
+            with_tokens(
+                contents, lambda message: [token(stranger, message), token(authority, message)]
+            ),
+            [],
+            [],
+        ),
+        "token-over-other-bytes": Vector(
+            with_tokens(
+                contents, lambda message: [token(authority, message), token(authority, b"other")]
+            ),
+            both,
+            [],
+        ),
+        "token-without-its-signer": Vector(
+            with_tokens(contents, lambda message: [bare.but(message=message).response()]), both, []
+        ),
+    }
+
+
+def checkpoint_vectors(world: World, contents: Contents) -> dict[str, Vector]:
+    """Packages that lead into two checkpoints of one log."""
+    size = len(world.logged)
+    smaller = world.packed(world.checkpoint(size=size - 1), size - 1)
+    forked = world.packed(world.signed(Checkpoint(origin=ORIGIN, size=size, root=FORKED)))
+    viewed = next(
+        number
+        for number, (signed, _) in enumerate(world.logged)
+        if parse_statement(signed.raw).kind == "custody"
+    )
+
+    def mixed(other: list[PackedStatement]) -> bytes:
+        statements = list(contents.statements)
+        statements[viewed] = other[viewed]
+        return written(replace(contents, statements=statements)).getvalue()
+
+    led_away = ["log.checkpoint", "log.inclusion"]
+    note = parse_tlog_proof(contents.statements[0].proof).checkpoint
+    cosigned = note.rstrip(b"\n").rsplit(b"\n", 1)
+    line = parse_signature_line(cosigned[1].decode())
+    wrong = signature_line(replace(line, value=flipped(line.value, -1))).encode()
+    damaged = world.packed(b"\n".join((cosigned[0], wrong)))
+    return {
+        "cosignature-damaged": Vector(
+            written(replace(contents, statements=damaged)).getvalue(),
+            ["log.witnesses"],
+            [],
+        ),
+        "two-checkpoints": Vector(mixed(smaller), [], led_away),
+        "two-histories": Vector(mixed(forked), ["log.checkpoint"], led_away),
+    }
+
+
+def refused_known_keys(known: KnownKeys, root: P256Signer) -> dict[str, bytes]:
+    """Trust files that no verifier may take, each for one reason."""
+    stranger, second = P256Signer.generate(), P256Signer.generate()
+    raw = write_known_keys(known, [root])
+    document = json.loads(raw)
+    (own,) = document["signatures"]
+    two = replace(known, root_threshold=2, root_keys=(*known.root_keys, second.public_key))
+    half = json.loads(write_known_keys(two, [root, second]))
+    foreign = signature_of(document, stranger)
+    found = {
+        "unsigned": {**document, "signatures": []},
+        "signed-by-a-stranger": {**document, "signatures": [foreign]},
+        "signed-by-a-stranger-too": {**document, "signatures": [own, foreign]},
+        "signed-twice": {**document, "signatures": [own, signature_of(document, root)]},
+        "signed-by-too-few": {**half, "signatures": half["signatures"][:1]},
+        "edited": {**document, "signed": {**document["signed"], "expires": format_time(LATER)}},
+    }
+    return {
+        f"refused-{name}-known-keys.json": canonicalise(content, max_bytes=1024 * 1024)
+        for name, content in found.items()
+    }
+
+
+def signature_of(document: dict[str, Any], signer: P256Signer) -> dict[str, str]:
+    """A signature over the file's own `signed`."""
+    message = canonicalise(document["signed"], max_bytes=1024 * 1024)
+    encoded = base64.b64encode(signer.sign(message)).decode()
+    return {"key_id": signer.key_id, "signature": encoded}
 
 
 def second_folder(data: bytes) -> bytes:
@@ -232,7 +303,7 @@ def main() -> None:
     """Write everything beside this file."""
     for old in (*HERE.glob("*.zip"), *HERE.glob("*.json")):
         old.unlink()
-    (world, shots), authority = world_of(), Authority.new()
+    authority, (world, shots) = Authority.new(), Course().run(World())
     contents = stamp(world, shots, authority)
     known = world.known(tsa_roots=(pinned(authority),))
     stranger = World()
@@ -254,10 +325,24 @@ def main() -> None:
     }
     for name, content in trust.items():
         (HERE / name).write_bytes(write_known_keys(content, [world.root]))
-    found = vectors(shots, contents)
+    refused = refused_known_keys(known, world.root)
+    for name, raw in refused.items():
+        (HERE / name).write_bytes(raw)
+    found = {
+        **vectors(shots, contents),
+        **courses(world, authority),
+        **token_vectors(contents, authority),
+        **checkpoint_vectors(world, contents),
+    }
     for name, revoked, hidden, changed, unconfirmed in (
-        ("key-revoked", True, False, ["key.validity"], ["session.completeness"]),
-        ("revocation-left-out", False, True, [], ["key.status", "session.completeness"]),
+        ("key-revoked", True, False, ["key.validity"], ["session.completeness", "time.not_before"]),
+        (
+            "revocation-left-out",
+            False,
+            True,
+            [],
+            ["key.status", "session.completeness", "time.not_before"],
+        ),
     ):
         other, _, made, stamper = variants(revoked, hidden)
         file = f"{name}-known-keys.json"
@@ -271,7 +356,11 @@ def main() -> None:
             "content_changed": sorted(vector.changed),
             "cannot_confirm": sorted(vector.unconfirmed),
         }
-    document = {"at": format_time(NOW), "vectors": expected}
+    document = {
+        "at": format_time(NOW),
+        "refused_known_keys": sorted(refused),
+        "vectors": expected,
+    }
     (HERE / "expected.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -1,0 +1,88 @@
+"""What was proven about one log, and which statements are about which.
+
+Does: holds the one rule by which a statement is about another, for receipts, custody, session
+closings and shots alike. Refuses to go by the subject's name alone: a signed statement that names
+a subject and puts it elsewhere, or stands before it, is about nothing.
+
+Source: docs/evidence-format.md §2.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evidence.attested import Witnessed
+from evidence.entries import Entry, LogView
+from evidence.keyring import EnrolledKey
+from evidence.timestamp import Timestamp
+from evidence.tlog.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """One log with everything that was proven about it.
+
+    Attributes:
+        view: its checkpoint and entries.
+        holders: the signer's key of each entry whose key was valid, by statement id.
+        witnessed: what the pinned witnesses say.
+        tokens: believed time-stamps over the checkpoint.
+        signature_tokens: believed time-stamps over captures' own signatures.
+        policies: the pinned witness policy of each pinned log, by origin.
+    """
+
+    view: LogView
+    holders: Mapping[str, EnrolledKey]
+    witnessed: Witnessed
+    tokens: tuple[Timestamp, ...]
+    signature_tokens: Mapping[str, tuple[Timestamp, ...]]
+    policies: Mapping[str, Policy]
+
+    @property
+    def origin(self) -> str:
+        """The log's origin."""
+        return self.view.signed.checkpoint.origin
+
+    def trusted(self, kind: str, subject: Entry | None = None) -> list[Entry]:
+        """Entries of one kind whose signer's key was valid, in log order.
+
+        Args:
+            kind: the statement's kind.
+            subject: only those that are about this entry, where it is given.
+        """
+        return [
+            entry
+            for entry in self.view.entries
+            if entry.statement.kind == kind
+            and entry.statement.id in self.holders
+            and (subject is None or is_about(entry, subject, self.origin))
+        ]
+
+    def same_holder(self, one: Entry, other: Entry) -> bool:
+        """Whether valid keys of one holder of one organ signed both; the keys may differ."""
+        first = self.holders.get(one.statement.id)
+        second = self.holders.get(other.statement.id)
+        return (
+            first is not None
+            and second is not None
+            and (first.organ, first.holder) == (second.organ, second.holder)
+        )
+
+
+def is_about(entry: Entry, subject: Entry, origin: str) -> bool:
+    """Whether an entry is about another one of the same log.
+
+    Args:
+        entry: what is said.
+        subject: what it may be about.
+        origin: of the log that holds both.
+    """
+    statement, about = entry.statement, entry.statement.about
+    return (
+        about is not None
+        and about.statement == subject.statement.id
+        and about.log in (None, origin)
+        and about.index in (None, subject.index)
+        and statement.organ == subject.statement.organ
+        and statement.audience == subject.statement.audience
+        and entry.index > subject.index
+    )
