@@ -174,7 +174,7 @@ class Package:
             or fields[8] not in (info.file_size, _SENTINELS[1])
         ):
             raise PackageInvalid("A member's two headers disagree.")
-        offset = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
+        offset: int = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
         if offset + info.compress_size > size_bytes:
             raise PackageInvalid("A member's data lie outside the package.")
         return offset

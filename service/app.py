@@ -163,7 +163,15 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         sandbox = Sandbox(workers=max(1, settings.inspect_workers))
         opening.callback(sandbox.close)
         reading = Reading(context, sandbox)
-        workers = _workers(context, reading, sandbox)
+        ingest = Ingest(context)
+        opening.callback(ingest.close)
+
+        def sealing() -> bool:
+            """Whether content is coming in or being sealed."""
+            return inbox.busy or ingest.busy
+
+        inspecting = Inspecting(context, reading, sandbox).task(sealing)
+        workers = _workers(context, ingest.task(), inspecting)
         announcing = Announcing()
         opening.callback(announcing.close)
         arrivals = Arrivals(context.db, workers[0].wake)
@@ -195,12 +203,11 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         )
 
 
-def _workers(context: Context, reading: Reading, sandbox: Sandbox) -> list[Worker]:
+def _workers(context: Context, storing: Task, inspecting: Task) -> list[Worker]:
     """One thread for each task, as many as the settings say for inspections; the first stores."""
     terms = Terms(lease_s=context.settings.lease_s, attempts=context.settings.work_attempts)
-    inspecting = Inspecting(context, reading, sandbox).task()
     tasks: list[Task] = [
-        Ingest(context).task(),
+        storing,
         Exporting(context).task(),
         Stamping(context).task(),
         *([inspecting] * context.settings.inspect_workers),

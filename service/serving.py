@@ -7,8 +7,8 @@ its socket with SO_REUSEPORT, so a forgotten server would silently answer half o
 
 import asyncio
 import errno
-import gc
 import fcntl
+import gc
 import signal
 import socket
 from collections.abc import Callable, Generator

@@ -197,15 +197,7 @@ def add_checkpoint(
     connection: Connection, log: str, organ: str, checkpoint: StoredCheckpoint
 ) -> None:
     """Add a signed checkpoint, in the transaction of the leaves that it covers."""
-    row = {
-        "log": log,
-        "organ": organ,
-        "size": checkpoint.size,
-        "root": checkpoint.root,
-        "note": checkpoint.note,
-        "committed_at": checkpoint.committed_at,
-    }
-    connection.execute(_ADD_CHECKPOINT, [row])
+    connection.execute(_ADD_CHECKPOINT, [{"log": log, "organ": organ, **asdict(checkpoint)}])
 
 
 def add_cosignatures(
@@ -389,16 +381,10 @@ _COSIGNATURE = _columns(cosignatures, StoredCosignature)
 _TIMESTAMP = _columns(timestamps, StoredTimestamp)
 # What every batch of the log executes is built once: building costs as much as executing.
 _ADD_RECORDS, _ADD_TEXTS, _ADD_CHECKPOINT = insert(records), insert(texts), insert(checkpoints)
-_KNOWN_KEYS = select(public_keys.c.key_id).where(
-    public_keys.c.log == bindparam("log"),
-    public_keys.c.key_id.in_(bindparam("key_ids", expanding=True)),
-)
-_NEWEST_CHECKPOINT = (
-    select(*_CHECKPOINT)
-    .where(checkpoints.c.log == bindparam("log"))
-    .order_by(checkpoints.c.size.desc())
-    .limit(1)
-)
+_WANTED_KEYS = public_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
+_KNOWN_KEYS = select(public_keys.c.key_id).where(public_keys.c.log == bindparam("log"), _WANTED_KEYS)
+_CHECKPOINTS_OF = select(*_CHECKPOINT).where(checkpoints.c.log == bindparam("log"))
+_NEWEST_CHECKPOINT = _CHECKPOINTS_OF.order_by(checkpoints.c.size.desc()).limit(1)
 
 
 def _records(

@@ -10,17 +10,19 @@ noted before: the first arrival's time stays.
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.captures.queries import Upload, find_upload, mark_received
-from service.work.queue import release_piece
+from service.captures.queries import ContentState, Upload, find_uploads, mark_received
+from service.work.queue import release_pieces
 from storage.db.engine import Database
 from storage.errors import Unavailable
+from storage.log.batch import whole_ms
 
 STORE = "store"
 """The kind of work that an arrival releases."""
@@ -126,15 +128,42 @@ class Arrivals:
         self._noted()
 
     def _write(self, arrivals: Sequence[Arrival]) -> list[Noted]:
-        noted: list[Noted] = []
         with self._db.write() as connection:
+            rows = _rows_of(connection, arrivals)
+            fresh: dict[tuple[str, str], Arrival] = {}
             for arrival in arrivals:
-                upload, at = arrival.upload, arrival.received_at
-                first = mark_received(connection, upload, at)
-                if first:
-                    release_piece(connection, upload.log, STORE, upload.capture, at)
-                row = find_upload(connection, upload.log, upload.capture)
-                if row is None:
-                    raise Unavailable("an announced capture has lost its row")
-                noted.append(Noted(upload=row, first=first))
-        return noted
+                place = (arrival.upload.log, arrival.upload.capture)
+                if rows[place].state is ContentState.ANNOUNCED:
+                    fresh.setdefault(place, arrival)
+            if fresh:
+                arrived = [(one.upload, one.received_at) for one in fresh.values()]
+                mark_received(connection, arrived)
+                release_pieces(connection, STORE, list(fresh), arrived[-1][1])
+        return [_noted(arrival, rows, fresh) for arrival in arrivals]
+
+
+def _rows_of(connection: Connection, arrivals: Sequence[Arrival]) -> dict[tuple[str, str], Upload]:
+    """What the database says of each now, by log and capture."""
+    rows: dict[tuple[str, str], Upload] = {}
+    for log in {arrival.upload.log for arrival in arrivals}:
+        captures = [one.upload.capture for one in arrivals if one.upload.log == log]
+        found = find_uploads(connection, log, captures)
+        if len(found) != len(set(captures)):
+            raise Unavailable("an announced capture has lost its row")
+        rows |= {(log, capture): upload for capture, upload in found.items()}
+    return rows
+
+
+def _noted(
+    arrival: Arrival,
+    rows: Mapping[tuple[str, str], Upload],
+    fresh: Mapping[tuple[str, str], Arrival],
+) -> Noted:
+    """The row as it is now, and whether it was this arrival that brought it there."""
+    place = (arrival.upload.log, arrival.upload.capture)
+    bringer = fresh.get(place)
+    if bringer is None:
+        return Noted(upload=rows[place], first=False)
+    at = whole_ms(bringer.received_at)
+    row = replace(rows[place], state=ContentState.RECEIVED, received_at=at)
+    return Noted(upload=row, first=bringer is arrival)

@@ -9,7 +9,7 @@ Does: one piece after the other. Refuses to fail because of a file: a decoder th
 stated. Refuses to delay anything: the content was sealed before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,9 @@ class Inspecting:
         self._reading = reading
         self._sandbox = sandbox
 
-    def task(self) -> Task:
-        """The work that storing releases."""
-        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH)
+    def task(self, gives_way: Callable[[], bool]) -> Task:
+        """The work that storing releases; opinions wait while content is being sealed."""
+        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH, gives_way=gives_way)
 
     def inspect(self, pieces: Sequence[Piece]) -> Failures:
         """Do each piece; see the module's procedure."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
 from evidence.statement import Statement, parse_statement
 from storage import records
@@ -137,18 +137,24 @@ def find_uploads(connection: Connection, log: str, captures: Sequence[str]) -> d
     }
 
 
-def mark_received(connection: Connection, upload: Upload, at: datetime) -> bool:
-    """Note that the content is durable here; False where that was noted before."""
-    done = connection.execute(
-        update(uploads)
-        .where(
-            uploads.c.log == upload.log,
-            uploads.c.id == upload.capture,
-            uploads.c.state == ContentState.ANNOUNCED.value,
-        )
-        .values(state=ContentState.RECEIVED.value, received_at=at, updated_at=at)
+def mark_received(connection: Connection, arrived: Sequence[tuple[Upload, datetime]]) -> None:
+    """Note that contents are durable here.
+
+    Args:
+        connection: in a write transaction in which they were seen to be announced and no more.
+        arrived: at least one content, and when its last byte was durable, UTC.
+    """
+    received = update(uploads).where(
+        uploads.c.log == bindparam("of_log"), uploads.c.id == bindparam("of_capture")
     )
-    return done.rowcount == 1
+    connection.execute(
+        received.values(
+            state=ContentState.RECEIVED.value,
+            received_at=bindparam("at"),
+            updated_at=bindparam("at"),
+        ),
+        [{"of_log": one.log, "of_capture": one.capture, "at": at} for one, at in arrived],
+    )
 
 
 def mark_stored(connection: Connection, log: str, captures: Sequence[str], at: datetime) -> None:
@@ -216,13 +222,19 @@ def statements_about(connection: Connection, log: str, capture: str, *, kind: st
 
 def newest_about(connection: Connection, log: str, subject: str) -> str | None:
     """Id of the last statement about a subject, or None."""
-    newest = (
-        select(record_rows.c.statement_id)
-        .where(record_rows.c.log == log, record_rows.c.subject == subject)
-        .order_by(record_rows.c.idx.desc())
-        .limit(1)
+    return newest_about_each(connection, log, [subject]).get(subject)
+
+
+def newest_about_each(connection: Connection, log: str, subjects: Sequence[str]) -> dict[str, str]:
+    """Id of the last statement about each of these subjects that has one, by subject."""
+    about = (record_rows.c.log == log, record_rows.c.subject.in_(subjects))
+    last = select(func.max(record_rows.c.idx)).where(*about).group_by(record_rows.c.subject)
+    rows = connection.execute(
+        select(record_rows.c.subject, record_rows.c.statement_id).where(
+            record_rows.c.log == log, record_rows.c.idx.in_(last)
+        )
     )
-    return connection.execute(newest).scalar_one_or_none()
+    return {row.subject: row.statement_id for row in rows}
 
 
 def count_events(connection: Connection, log: str, capture: str, event: str) -> int:

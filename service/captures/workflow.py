@@ -1,8 +1,10 @@
 """Ingest: received content becomes an object, and the server states it.
 
-    1. take the staged bytes into the object store: named by their digest, read back
-    2. state `stored` for the whole batch in one submission to the log
-    3. in that transaction: the content's row, the end of this piece, the pieces that follow
+    1. look up the whole batch at once
+    2. take the staged bytes into the object store: named by their digest, read back; several
+       objects at a time, because disks and hashes wait for each other's ends
+    3. state `stored` for the whole batch in one submission to the log
+    4. in that transaction: the contents' rows, the end of these pieces, those that follow
 
 Each step may be repeated after a crash: the object store takes the same bytes again, and a
 statement is logged only while the lease holds. Inspection and time-stamp come afterwards, as
@@ -10,6 +12,7 @@ pieces of their own: sealing waits for nobody's opinion.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +22,10 @@ from evidence.errors import DigestMismatch, EvidenceError
 from evidence.schema import format_time
 from evidence.statement import About, SignedStatement, Statement
 from service.captures.arrivals import STORE
-from service.captures.queries import Upload, find_upload, mark_stored, newest_about
+from service.captures.queries import Upload, find_uploads, mark_stored, newest_about_each
 from service.context import Context, Organ
-from service.law.refusals import Refusal
-from service.work.queue import Piece, add_pieces, finish_piece, require_lease
+from service.law.refusals import LeaseLost, Refusal
+from service.work.queue import Piece, add_pieces, finish_pieces, still_leased
 from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 INSPECT = "inspect"
 STAMP = "stamp"
 BATCH = 50
+_THREADS = 8
 ASSURANCE = {
     AssuranceLevel.DIRECTORY_MODE_BITS: "directory-mode-bits",
     AssuranceLevel.DIRECTORY_IMMUTABLE: "directory-append-only-immutable",
@@ -45,14 +49,26 @@ ASSURANCE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    """Content that is an object now."""
+class _Received:
+    """Content that waits to become an object."""
 
     piece: Piece
     upload: Upload
     index: int
     previous: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """Content that is an object now."""
+
+    received: _Received
     stored: StoredObject
+
+    @property
+    def capture(self) -> str:
+        """Id of the capture."""
+        return self.received.upload.capture
 
 
 class Ingest:
@@ -61,70 +77,105 @@ class Ingest:
     def __init__(self, context: Context) -> None:
         """Prepare for one context."""
         self._context = context
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeping")
+        self.busy = False
 
     def task(self) -> Task:
         """The work that arrivals release."""
         return Task(kind=STORE, do=self.store, batch=BATCH)
 
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._pool.shutdown(wait=True)
+
     def store(self, pieces: Sequence[Piece]) -> Failures:
         """Do one batch; see the module's procedure."""
-        failures: dict[Piece, Exception] = {}
-        for organ_id in sorted({piece.organ for piece in pieces}):
-            organ = self._context.organs[organ_id]
-            kept: list[_Kept] = []
-            for piece in pieces:
-                if piece.organ != organ_id:
-                    continue
-                try:
-                    kept.append(self._keep(piece))
-                except (StorageError, EvidenceError) as error:
-                    failures[piece] = error
-            failures |= self._state(organ, kept)
-        return failures
+        self.busy = True
+        try:
+            failures: dict[Piece, Exception] = {}
+            for organ_id in sorted({piece.organ for piece in pieces}):
+                organ = self._context.organs[organ_id]
+                mine = [piece for piece in pieces if piece.organ == organ_id]
+                failures |= self._store(organ, mine)
+            return failures
+        finally:
+            self.busy = False
 
-    def _keep(self, piece: Piece) -> _Kept:
+    def _store(self, organ: Organ, pieces: Sequence[Piece]) -> dict[Piece, Exception]:
+        found = self._look_up(organ, pieces)  # 1
+        failures: dict[Piece, Exception] = {
+            piece: NotFound("the capture of this work is not there")
+            for piece in pieces
+            if piece not in found
+        }
+        kept: list[_Kept] = []
+        for piece, outcome in zip(found, self._pool.map(self._keep, found.values()), strict=True):
+            if isinstance(outcome, _Kept):
+                kept.append(outcome)
+            else:
+                failures[piece] = outcome
+        return failures | self._state(organ, kept)
+
+    def _look_up(self, organ: Organ, pieces: Sequence[Piece]) -> dict[Piece, _Received]:
+        captures = [piece.subject for piece in pieces]
         with self._context.db.read() as connection:
-            upload = find_upload(connection, piece.log, piece.subject)
-            record = records.find_record(connection, piece.log, piece.subject)
-            previous = newest_about(connection, piece.log, piece.subject)
-        if upload is None or record is None:
-            raise NotFound("the capture of this work is not there")
-        stored = self._context.objects.put_once(
-            StagedFile(
-                key=upload.capture,
-                path=self._context.places.waiting(upload.capture, upload.sha256),
-                sha256=upload.sha256,
-                size_bytes=upload.size_bytes,
+            uploads = find_uploads(connection, organ.log_id, captures)
+            logged = records.find_records(connection, organ.log_id, captures)
+            newest = newest_about_each(connection, organ.log_id, captures)
+        index = {record.statement_id: record.index for record in logged}
+        return {
+            piece: _Received(
+                piece=piece,
+                upload=uploads[piece.subject],
+                index=index[piece.subject],
+                previous=newest.get(piece.subject),
             )
+            for piece in pieces
+            if piece.subject in uploads and piece.subject in index
+        }
+
+    def _keep(self, received: _Received) -> _Kept | Exception:
+        """Make an object of it (2), or say why not: one bad disk block sinks one capture."""
+        upload = received.upload
+        staged = StagedFile(
+            key=upload.capture,
+            path=self._context.places.waiting(upload.capture, upload.sha256),
+            sha256=upload.sha256,
+            size_bytes=upload.size_bytes,
         )
+        try:
+            stored = self._context.objects.put_once(staged)
+        except (StorageError, EvidenceError) as error:
+            return error
         if (stored.name, stored.size_bytes) != (upload.sha256, upload.size_bytes):
-            raise DigestMismatch("The stored object is not the announced content.")
-        return _Kept(
-            piece=piece, upload=upload, index=record.index, previous=previous, stored=stored
-        )
+            return DigestMismatch("The stored object is not the announced content.")
+        return _Kept(received=received, stored=stored)
 
     def _state(self, organ: Organ, kept: Sequence[_Kept]) -> dict[Piece, Exception]:
-        """State that these are stored, in one submission."""
+        """State that these are stored, in one submission (3, 4)."""
         if not kept:
             return {}
-        by_capture = {one.upload.capture: one for one in kept}
+        pieces = {one.capture: one.received.piece for one in kept}
+        leased: set[Piece] = set()
 
         def guard(connection: Connection, statement: Statement) -> None:
             """Only while the lease holds: else another worker states the same."""
-            require_lease(connection, _of(statement, by_capture).piece)
+            if not leased:  # asked once, in the one transaction that all of them share
+                leased.update(still_leased(connection, list(pieces.values())))
+            if pieces[_subject(statement)] not in leased:
+                raise LeaseLost("Another worker has taken this work over.")
 
         def effects(connection: Connection, appended: list[Appended]) -> None:
             """Rows and following work, in the transaction of the statements."""
-            self._leave_work(
-                connection, organ, [_of(one.pending.statement, by_capture) for one in appended]
-            )
+            done = [pieces[_subject(one.pending.statement)] for one in appended]
+            self._leave_work(connection, organ, done)
 
         made = [self._statement(organ, one) for one in kept]
         outcomes = organ.admission.submit_own(made, guard=guard, effects=effects).result()
         return _failed(kept, outcomes)
 
     def _statement(self, organ: Organ, one: _Kept) -> SignedStatement:
-        upload, stored = one.upload, one.stored
+        upload, stored = one.received.upload, one.stored
         if upload.received_at is None:
             raise NotFound("the content has no time of arrival")
         kept: JSONObject = {
@@ -144,15 +195,14 @@ class Ingest:
             "assurance": ASSURANCE[stored.level],
             "received_at": format_time(upload.received_at),
         }
-        about = About(statement=upload.capture, log=organ.origin, index=one.index)
-        return organ.admission.make("stored", body, about, one.previous)
+        about = About(statement=upload.capture, log=organ.origin, index=one.received.index)
+        return organ.admission.make("stored", body, about, one.received.previous)
 
-    def _leave_work(self, connection: Connection, organ: Organ, done: Sequence[_Kept]) -> None:
+    def _leave_work(self, connection: Connection, organ: Organ, done: Sequence[Piece]) -> None:
         at = self._context.clock()
-        captures = [one.upload.capture for one in done]
+        captures = [piece.subject for piece in done]
         mark_stored(connection, organ.log_id, captures, at)
-        for one in done:
-            finish_piece(connection, one.piece)
+        finish_pieces(connection, done)
         following = [INSPECT]
         if organ.settings.stamp_captures and organ.settings.authorities:
             following.append(STAMP)
@@ -162,10 +212,10 @@ class Ingest:
             )
 
 
-def _of(statement: Statement, by_capture: dict[str, _Kept]) -> _Kept:
+def _subject(statement: Statement) -> str:
     if statement.about is None:
         raise TypeError("a stored statement without a subject passed its schema")
-    return by_capture[statement.about.statement]
+    return statement.about.statement
 
 
 def _failed(kept: Sequence[_Kept], outcomes: Sequence[Outcome]) -> dict[Piece, Exception]:
@@ -173,7 +223,7 @@ def _failed(kept: Sequence[_Kept], outcomes: Sequence[Outcome]) -> dict[Piece, E
     failures: dict[Piece, Exception] = {}
     for one, outcome in zip(kept, outcomes, strict=True):
         if isinstance(outcome, EvidenceError | Refusal):
-            failures[one.piece] = outcome
+            failures[one.received.piece] = outcome
         elif isinstance(outcome, Exception):
             raise outcome
     return failures

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
 
 from service.law.refusals import LeaseLost
 from storage.db.tables import outbox
@@ -109,17 +109,26 @@ def add_pieces(
         connection.execute(insert(outbox), rows)
 
 
-def release_piece(connection: Connection, log: str, kind: str, subject: str, at: datetime) -> None:
-    """Let held work begin."""
+def release_pieces(
+    connection: Connection, kind: str, subjects: Sequence[tuple[str, str]], at: datetime
+) -> None:
+    """Let held work begin.
+
+    Args:
+        connection: in a write transaction.
+        kind: what is to be done.
+        subjects: at least one (id of the log, subject).
+        at: now, UTC.
+    """
+    released = update(outbox).where(
+        outbox.c.log == bindparam("of_log"),
+        outbox.c.kind == kind,
+        outbox.c.subject == bindparam("of_subject"),
+        outbox.c.state == State.HELD.value,
+    )
     connection.execute(
-        update(outbox)
-        .where(
-            outbox.c.log == log,
-            outbox.c.kind == kind,
-            outbox.c.subject == subject,
-            outbox.c.state == State.HELD.value,
-        )
-        .values(state=State.WAITING.value, due_at=at)
+        released.values(state=State.WAITING.value, due_at=at),
+        [{"of_log": log, "of_subject": subject} for log, subject in subjects],
     )
 
 
@@ -176,29 +185,41 @@ def lease_pieces(
     ]
 
 
+def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[Piece]:
+    """Those of these pieces whose lease has not run out into another worker's hands."""
+    rows = connection.execute(
+        select(outbox.c.id, outbox.c.lease_owner, outbox.c.attempts).where(
+            outbox.c.id.in_([piece.id for piece in pieces]), outbox.c.state == State.LEASED.value
+        )
+    )
+    leased = {tuple(row) for row in rows}
+    return frozenset(p for p in pieces if (p.id, p.owner, p.attempts) in leased)
+
+
 def require_lease(connection: Connection, piece: Piece) -> None:
     """Demand that the piece is still this worker's.
 
     Raises:
         LeaseLost: the lease ran out and another worker took it, or it is done.
     """
-    row = connection.execute(
-        select(outbox.c.lease_owner, outbox.c.state, outbox.c.attempts).where(
-            outbox.c.id == piece.id
-        )
-    ).one_or_none()
-    if row is None or tuple(row) != (piece.owner, State.LEASED.value, piece.attempts):
+    if piece not in still_leased(connection, [piece]):
         raise LeaseLost("Another worker has taken this work over.")
 
 
-def finish_piece(connection: Connection, piece: Piece) -> None:
-    """Done: the row goes; what was done is told by its statement.
+def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
+    """Done: the rows go; what was done is told by its statements.
 
     Raises:
-        LeaseLost: the piece is no longer this worker's; nothing may be written for it.
+        LeaseLost: a piece is no longer this worker's; nothing may be written for it.
     """
-    require_lease(connection, piece)
-    connection.execute(delete(outbox).where(outbox.c.id == piece.id))
+    if len(still_leased(connection, pieces)) != len(pieces):
+        raise LeaseLost("Another worker has taken this work over.")
+    connection.execute(delete(outbox).where(outbox.c.id.in_([piece.id for piece in pieces])))
+
+
+def finish_piece(connection: Connection, piece: Piece) -> None:
+    """As `finish_pieces`, for one."""
+    finish_pieces(connection, [piece])
 
 
 def retry_piece(

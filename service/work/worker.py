@@ -6,6 +6,7 @@ in a state that people see.
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,10 @@ from storage.errors import StorageError
 Failures = Mapping[Piece, Exception]
 Do = Callable[[Sequence[Piece]], Failures]
 _OURS = (EvidenceError, StorageError, Refusal)
+GIVE_WAY_S = 30.0
+"""So long work lets others go first; under a load that never ends it then goes on beside them."""
+
+_GIVE_WAY_POLL_S = 0.2
 _log = get_logger("work")
 
 
@@ -34,12 +39,15 @@ class Task:
             pieces that failed with the reason. What it raises counts for the whole batch.
         batch: how many pieces are taken at once.
         poll_s: how often it looks without being woken, in seconds.
+        gives_way: whether something more urgent is running now; then nothing new is begun, for
+            at most `GIVE_WAY_S`.
     """
 
     kind: str
     do: Do
     batch: int = 1
     poll_s: float = 1.0
+    gives_way: Callable[[], bool] = lambda: False
 
 
 class Worker:
@@ -73,6 +81,7 @@ class Worker:
         self._metrics = metrics
         self._due = threading.Event()
         self._closing = threading.Event()
+        self._gave_way_since: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"work-{task.kind}", daemon=True)
 
     @property
@@ -112,6 +121,9 @@ class Worker:
 
     def _run(self) -> None:
         while not self._closing.is_set():
+            if self._gives_way():
+                self._closing.wait(_GIVE_WAY_POLL_S)
+                continue
             try:
                 idle = self.work_once() == 0
             except Exception as error:  # noqa: BLE001 - the database is away; told and tried again
@@ -120,6 +132,14 @@ class Worker:
             if idle:
                 self._due.wait(self._task.poll_s)
                 self._due.clear()
+
+    def _gives_way(self) -> bool:
+        if not self._task.gives_way():
+            self._gave_way_since = None
+            return False
+        now = time.monotonic()
+        self._gave_way_since = self._gave_way_since or now
+        return now < self._gave_way_since + GIVE_WAY_S
 
     def _do(self, pieces: Sequence[Piece]) -> None:
         try:

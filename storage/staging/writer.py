@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from storage.durable import PIECE_BYTES, NewFile, disk_errors, write_fully
+from storage.durable import PIECE_BYTES, NewFile, disk_errors, start_writing, write_fully
 from storage.errors import TooLong
 from storage.objects import StagedFile
 
@@ -79,6 +79,7 @@ class StagedWriter:
                     piece = view[start : start + PIECE_BYTES]
                     self._digest.update(piece)
                     write_fully(self._new.fd, piece)
+                start_writing(self._new.fd, self.size_bytes, len(view))
         except BaseException:  # what was hashed and what was written may differ now
             self.discard()
             raise

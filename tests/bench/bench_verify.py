@@ -89,7 +89,7 @@ def prepare(folder: Path, count: int, each: int) -> tuple[Path, list[Path], Path
             capture=capture.id,
             media_type="video/mp4",
             content=item,
-            pieces=lambda number=number: pieces(number, each),  # type: ignore[misc]
+            pieces=lambda number=number: pieces(number, each),
         )
         for number, (capture, item) in enumerate(zip(captures, measured, strict=True))
     ]

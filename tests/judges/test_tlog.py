@@ -7,7 +7,7 @@ import dataclasses
 import json
 import subprocess
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -132,7 +132,7 @@ def flip_at(position: int) -> Callable[[bytes], bytes]:
 
 
 @contextmanager
-def damaged(path: Path, damage: Callable[[bytes], bytes]) -> Iterator[None]:
+def damaged(path: Path, damage: Callable[[bytes], bytes]) -> Generator[None]:
     """Damage a file for as long as the block lasts."""
     whole = path.read_bytes()
     path.write_bytes(damage(whole))
