@@ -36,7 +36,7 @@ def set_up_logs(form: Literal["console", "json"]) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=_to_stderr,
+        logger_factory=_StandardError,
         cache_logger_on_first_use=False,
     )
 
@@ -47,6 +47,15 @@ def get_logger(part: str) -> Logger:
     return logger
 
 
-def _to_stderr(*_: object) -> structlog.WriteLogger:
-    """Standard error as it is now, not as it was when this was set up."""
-    return structlog.WriteLogger(sys.stderr)
+class _StandardError:
+    """Standard error as it is when a line is written, not as it was when the logger was made."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what structlog hands to every logger, and need none of it."""
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    debug = info = warning = error = critical = msg

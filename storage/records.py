@@ -382,7 +382,9 @@ _TIMESTAMP = _columns(timestamps, StoredTimestamp)
 # What every batch of the log executes is built once: building costs as much as executing.
 _ADD_RECORDS, _ADD_TEXTS, _ADD_CHECKPOINT = insert(records), insert(texts), insert(checkpoints)
 _WANTED_KEYS = public_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
-_KNOWN_KEYS = select(public_keys.c.key_id).where(public_keys.c.log == bindparam("log"), _WANTED_KEYS)
+_KNOWN_KEYS = select(public_keys.c.key_id).where(
+    public_keys.c.log == bindparam("log"), _WANTED_KEYS
+)
 _CHECKPOINTS_OF = select(*_CHECKPOINT).where(checkpoints.c.log == bindparam("log"))
 _NEWEST_CHECKPOINT = _CHECKPOINTS_OF.order_by(checkpoints.c.size.desc()).limit(1)
 

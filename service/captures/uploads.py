@@ -65,11 +65,15 @@ class Transfer:
 
 @dataclass(slots=True)
 class _Taken:
-    """What came so far and why it ended early."""
+    """What came so far and why it ended early.
+
+    One piece is written by a thread while the next one is coming in.
+    """
 
     size_bytes: int = 0
     pieces: list[bytes] = field(default_factory=list[bytes])
     waiting_bytes: int = 0
+    writing: "asyncio.Future[None] | None" = None
     ended: str = ""
 
 
@@ -116,8 +120,7 @@ class Inbox:
         self._require_free(upload.capture)
         self._active.add(upload.capture)
         try:
-            await self._run(self._require_few_failures, upload)
-            writer = await self._run(self._context.staging.begin, upload.capture, upload.size_bytes)
+            writer = await self._run(self._begin, upload)
             try:
                 taken = await self._take(transfer, writer, body)
                 staged = await self._run(writer.finish)
@@ -137,14 +140,15 @@ class Inbox:
         if len(self._active) >= self._context.settings.max_uploads:
             raise Problem("busy", "Too many transfers are running.", retry_after_s=_BUSY_RETRY_S)
 
-    def _require_few_failures(self, upload: Upload) -> None:
-        """Each failed transfer keeps its bytes, so their number is limited."""
+    def _begin(self, upload: Upload) -> StagedWriter:
+        """Promise room, unless too many transfers failed: each failed one keeps its bytes."""
         with self._context.db.read() as connection:
             failed = count_events(connection, upload.log, upload.capture, "quarantined")
         if failed >= self._context.settings.max_quarantined:
             raise Problem(
                 "upload_refused", "Capture again and announce that: these bytes never fitted."
             )
+        return self._context.staging.begin(upload.capture, upload.size_bytes)
 
     async def _take(
         self, transfer: Transfer, writer: StagedWriter, body: AsyncIterator[bytes]
@@ -177,12 +181,17 @@ class Inbox:
             if taken.waiting_bytes >= PIECE_BYTES:
                 await self._flush(taken, writer)
         await self._flush(taken, writer)
+        if taken.writing is not None:
+            await taken.writing
         return taken
 
     async def _flush(self, taken: _Taken, writer: StagedWriter) -> None:
-        if taken.waiting_bytes:
-            pieces, taken.pieces, taken.waiting_bytes = taken.pieces, [], 0
-            await self._run(_write, writer, pieces)
+        if not taken.waiting_bytes:
+            return
+        if taken.writing is not None:
+            await taken.writing
+        pieces, taken.pieces, taken.waiting_bytes = taken.pieces, [], 0
+        taken.writing = self._run(_write, writer, pieces)
 
     async def _settle(self, transfer: Transfer, taken: _Taken, staged: StagedFile) -> Noted:
         """Compare what came with what was announced; note it, or quarantine it and say so."""
@@ -240,11 +249,12 @@ class Inbox:
         require_logged(log_custody(organ.admission, deed).result())
         _log.warning("quarantined", capture=kept.key, code=code)
 
-    async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _run(
+        self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> "asyncio.Future[R]":
         """Call something that blocks in one of the inbox's threads."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, partial(function, *args, **kwargs)
-        )
+        call = partial(function, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
 def read_digest(header: str | None) -> str | None:

@@ -7,6 +7,7 @@ was too many.
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -50,6 +51,7 @@ class StagedWriter:
         self._owed_bytes = owed_bytes
         self._digest = hashlib.sha256()
         self._open = True
+        self._turn = threading.RLock()  # a descriptor must not be closed under a writing thread
         self.size_bytes = 0
 
     def __enter__(self) -> Self:
@@ -69,24 +71,20 @@ class StagedWriter:
                 keep nothing, and `finish` hands over what came, for quarantine.
             DiskReserveReached, Unavailable: the disk did not take it; the upload is discarded.
         """
-        self._require_open()
-        if self.size_bytes > self._announced_bytes:
-            raise TooLong("more bytes came than were announced")
-        view = memoryview(data).cast("B")
-        try:
-            with disk_errors("writing an upload"):
-                for start in range(0, len(view), PIECE_BYTES):
-                    piece = view[start : start + PIECE_BYTES]
-                    self._digest.update(piece)
-                    write_fully(self._new.fd, piece)
-                start_writing(self._new.fd, self.size_bytes, len(view))
-        except BaseException:  # what was hashed and what was written may differ now
-            self.discard()
-            raise
-        self.size_bytes += len(view)
-        self._pay(min(self._owed_bytes, len(view)))
-        if self.size_bytes > self._announced_bytes:
-            raise TooLong("more bytes came than were announced")
+        with self._turn:
+            self._require_open()
+            if self.size_bytes > self._announced_bytes:
+                raise TooLong("more bytes came than were announced")
+            view = memoryview(data).cast("B")
+            try:
+                self._append(view)
+            except BaseException:  # what was hashed and what was written may differ now
+                self.discard()
+                raise
+            self.size_bytes += len(view)
+            self._pay(min(self._owed_bytes, len(view)))
+            if self.size_bytes > self._announced_bytes:
+                raise TooLong("more bytes came than were announced")
 
     def finish(self) -> StagedFile:
         """Make what came durable under a name; on return it would survive power loss.
@@ -100,23 +98,36 @@ class StagedWriter:
             SyncFailed: final; nothing was promised and the bytes are dropped.
             DiskReserveReached, Unavailable: nothing was promised.
         """
-        self._require_open()
-        sha256 = self._digest.hexdigest()
-        try:
-            with disk_errors("finishing an upload"):
-                if self.size_bytes < self._announced_bytes:
-                    os.truncate(self._new.fd, self.size_bytes)
-                path = self._keep(self._new, f"{self._key}.{sha256}")
-        finally:
-            self.discard()
+        with self._turn:
+            self._require_open()
+            sha256 = self._digest.hexdigest()
+            try:
+                with disk_errors("finishing an upload"):
+                    if self.size_bytes < self._announced_bytes:
+                        os.truncate(self._new.fd, self.size_bytes)
+                    path = self._keep(self._new, f"{self._key}.{sha256}")
+            finally:
+                self.discard()
         return StagedFile(key=self._key, path=path, sha256=sha256, size_bytes=self.size_bytes)
 
     def discard(self) -> None:
-        """Let go of the upload: nothing of it stays unless it was finished. Repeatable."""
-        if self._open:
-            self._open = False
-            self._pay(self._owed_bytes)
-            self._new.close()
+        """Let go of the upload: nothing of it stays unless it was finished. Repeatable.
+
+        Where another thread is still writing, its write is waited for.
+        """
+        with self._turn:
+            if self._open:
+                self._open = False
+                self._pay(self._owed_bytes)
+                self._new.close()
+
+    def _append(self, view: memoryview) -> None:
+        with disk_errors("writing an upload"):
+            for start in range(0, len(view), PIECE_BYTES):
+                piece = view[start : start + PIECE_BYTES]
+                self._digest.update(piece)
+                write_fully(self._new.fd, piece)
+            start_writing(self._new.fd, self.size_bytes, len(view))
 
     def _require_open(self) -> None:
         if not self._open:
