@@ -247,9 +247,11 @@ def _bare(client: Client) -> SignedStatement:
 
 
 def _fresh(client: Client) -> Sending:
-    """A capture with content of any size, most of them small."""
+    """A capture with content of any size, most of them small; some have the same content."""
     seed = client.chance.randbytes(8).hex()
     share = client.chance.random() ** 2
+    if client.chance.random() < 0.1:
+        seed, share = "twins", 0.5
     size_bytes = int(SMALLEST_BYTES * (LARGEST_BYTES / SMALLEST_BYTES) ** share)
     return Sending(
         signed=client.party.capture(content_of(seed, size_bytes)), seed=seed, size_bytes=size_bytes
