@@ -179,7 +179,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         opening.callback(arrivals.close)
         inbox = Inbox(context, arrivals)
         opening.callback(inbox.close)
-        adopt_leftovers(context, arrivals, inbox)
+        adopt_leftovers(context, inbox)
         attesting = Attesting(context, published)
         for thread in (*workers, attesting):
             thread.start()

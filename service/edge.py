@@ -94,17 +94,29 @@ class Edge:
         members = cast("dict[str, Any]", scope)  # what ASGI says it is, before Litestar's types
         members.setdefault("state", {})["request_id"] = request_id
         status = 0
+        unread = _has_body(members)
+
+        async def watch() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+            """Pass the request on, noting its end."""
+            nonlocal unread
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                unread = False
+            return message
 
         async def send_with_headers(message: Message) -> None:
             """Pass the answer on, noting its status and completing its headers."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _complete(message["headers"], request_id)
+                headers = _complete(message["headers"], request_id)
+                if unread:  # the server will not read on, so the sender must not reuse this
+                    headers = [*headers, (b"connection", b"close")]
+                message["headers"] = headers
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, watch if unread else receive, send_with_headers)
         finally:
             self._count(members, status, time.monotonic() - started, request_id)
 
@@ -120,6 +132,15 @@ class Edge:
             status=status,
             duration_ms=round(seconds * 1000, 1),
         )
+
+
+def _has_body(scope: dict[str, Any]) -> bool:
+    """Whether the request says that a body follows (RFC 9112 section 6)."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
 
 
 class Deadline(ASGIMiddleware):

@@ -1,7 +1,7 @@
 """What an earlier run left half done, brought to an end before the first request.
 
-    1. a finished upload whose arrival was not noted, and that is what was announced: noted, and
-       stated as `recovered`
+    1. a finished upload whose arrival was not noted, and that is what was announced: noted and
+       stated as `recovered`, in one transaction
     2. one that is not what was announced: quarantined, as it would have been
     3. one that was noted already: left to the ingest that its row releases
     4. one that no capture of ours announced: quarantined and logged
@@ -10,26 +10,41 @@
 Refuses to remove anything.
 """
 
-from service.captures.arrivals import Arrival, Arrivals
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from evidence.canonical import JSONValue
+from service.captures.arrivals import STORE
 from service.captures.inspection import OUTPUT_PREFIX
-from service.captures.queries import ContentState, Upload, count_events, find_upload, newest_about
+from service.captures.queries import (
+    ContentState,
+    Upload,
+    custody_of,
+    find_upload,
+    mark_received,
+    newest_about,
+)
 from service.captures.uploads import Inbox
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
 from service.logs import get_logger
+from service.work.queue import release_pieces
 from storage import records
+from storage.errors import IntegrityAlarm
+from storage.log import Appended
 from storage.objects import StagedFile
+from storage.staging import QuarantinedFile
 
 _ACTOR = "server"
 _log = get_logger("adopting")
 
 
-def adopt_leftovers(context: Context, arrivals: Arrivals, inbox: Inbox) -> None:
+def adopt_leftovers(context: Context, inbox: Inbox) -> None:
     """Do the module's procedure; blocks.
 
     Args:
         context: everything that is open.
-        arrivals: started.
         inbox: knows how to quarantine.
     """
     leftovers = context.staging.sweep()
@@ -48,7 +63,7 @@ def adopt_leftovers(context: Context, arrivals: Arrivals, inbox: Inbox) -> None:
             code = "content_truncated" if short else "digest_mismatch"
             inbox.quarantine(organ, _ACTOR, staged, code)
         elif upload.state is ContentState.ANNOUNCED:
-            _adopt(context, arrivals, organ, upload)
+            _adopt(context, organ, upload)
         elif upload.state is ContentState.STORED:
             context.objects.put_once(staged)  # killed between the object's name and the old one
     _state_quarantined(context, inbox)
@@ -63,14 +78,19 @@ def _owner(context: Context, capture: str) -> tuple[Organ | None, Upload | None]
     return None, None
 
 
-def _adopt(context: Context, arrivals: Arrivals, organ: Organ, upload: Upload) -> None:
-    arrivals.note(Arrival(upload=upload, received_at=context.clock())).result()
+def _adopt(context: Context, organ: Organ, upload: Upload) -> None:
     with context.db.read() as connection:
         record = records.find_record(connection, organ.log_id, upload.capture)
         previous = newest_about(connection, organ.log_id, upload.capture)
-    _log.warning("leftover_adopted", capture=upload.capture)
     if record is None:
-        return
+        raise IntegrityAlarm("an announced capture has lost its record")
+    at = context.clock()
+
+    def effects(connection: Connection, _appended: list[Appended]) -> None:
+        """Noted if and only if it is stated: a kill in between would hush the recovery up."""
+        mark_received(connection, [(upload, at)])
+        release_pieces(connection, STORE, [(upload.log, upload.capture)], at)
+
     deed = Deed(
         capture=upload.capture,
         index=record.index,
@@ -83,23 +103,27 @@ def _adopt(context: Context, arrivals: Arrivals, organ: Organ, upload: Upload) -
             "media_type": upload.media_type,
         },
     )
-    require_logged(log_custody(organ.admission, deed).result())
+    require_logged(log_custody(organ.admission, deed, effects=effects).result())
+    _log.warning("leftover_adopted", capture=upload.capture)
 
 
 def _state_quarantined(context: Context, inbox: Inbox) -> None:
-    """A kill between taking bytes aside and saying so leaves fewer statements than files."""
-    aside: dict[str, list[tuple[StagedFile, str]]] = {}
+    """A kill between taking bytes aside and saying so leaves a file without its statement."""
     for kept in context.staging.quarantined():
-        staged = StagedFile(
-            key=kept.key, path=kept.path, sha256=kept.sha256, size_bytes=kept.size_bytes
-        )
-        aside.setdefault(kept.key, []).append((staged, kept.reason))
-    for capture, files in aside.items():
-        organ, upload = _owner(context, capture)
+        organ, upload = _owner(context, kept.key)
         if organ is None or upload is None:
             continue
         with context.db.read() as connection:
-            stated = count_events(connection, organ.log_id, capture, "quarantined")
-        if stated == 0:
-            for staged, reason in files:
-                inbox.quarantine(organ, _ACTOR, staged, reason)
+            stated = custody_of(connection, organ.log_id, kept.key, "quarantined")
+        if not any(_names(body, kept) for body in stated):
+            staged = StagedFile(
+                key=kept.key, path=kept.path, sha256=kept.sha256, size_bytes=kept.size_bytes
+            )
+            inbox.quarantine(organ, _ACTOR, staged, kept.reason)
+
+
+def _names(body: Mapping[str, JSONValue], kept: QuarantinedFile) -> bool:
+    """Whether a custody statement is about this very file."""
+    content = body.get("content")
+    same = isinstance(content, dict) and content["sha256"] == kept.sha256
+    return same and body.get("reason") == kept.reason

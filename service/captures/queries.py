@@ -4,13 +4,14 @@ Does: reads, and writes work tables. Refuses to write evidence rows, and to look
 every query names its log.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
+from evidence.canonical import JSONValue
 from evidence.statement import Statement, parse_statement
 from storage import records
 from storage.db.tables import records as record_rows
@@ -239,6 +240,13 @@ def newest_about_each(connection: Connection, log: str, subjects: Sequence[str])
 
 def count_events(connection: Connection, log: str, capture: str, event: str) -> int:
     """How many custody statements of one event there are about a capture."""
+    return len(custody_of(connection, log, capture, event))
+
+
+def custody_of(
+    connection: Connection, log: str, capture: str, event: str
+) -> list[Mapping[str, JSONValue]]:
+    """The bodies of the custody statements of one event about a capture."""
     query = (
         select(texts.c.statement)
         .select_from(
@@ -253,7 +261,8 @@ def count_events(connection: Connection, log: str, capture: str, event: str) -> 
         )
     )
     found = connection.execute(query).scalars()
-    return sum(parse_statement(text).body["event"] == event for text in found)
+    bodies = [parse_statement(text).body for text in found]
+    return [body for body in bodies if body["event"] == event]
 
 
 def viewed_until(connection: Connection, log: str, reader: str, subject: str) -> datetime | None:

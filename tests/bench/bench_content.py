@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.bench.served import Served, free_port, print_machine, served
+from tests.bench.served import Served, print_machine, served
 from tests.service.deployment_maker import bearer, wire
+from tests.service.server_process import free_port
 from tests.tools import ROOT, require_path, require_tool
 
 MIB = 1 << 20

@@ -3,26 +3,14 @@
 import contextlib
 import os
 import platform
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import litestar
 
 from tests.service.deployment_maker import Made, make_deployment
-from tests.tools import ROOT
-
-RUN = """
-from service.serving import serve
-from service.settings import read_environment
-serve(read_environment(), listening=lambda: print("listening", flush=True))
-"""
+from tests.service.server_process import ServerProcess
 
 
 @dataclass(kw_only=True)
@@ -57,46 +45,18 @@ class Served:
         raise RuntimeError("no VmRSS line")
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextlib.contextmanager
 def served(folder: Path) -> Generator[Served]:
     """Run `serve` in its own process until the block ends."""
     folder.mkdir(exist_ok=True)
     made = make_deployment(folder)
-    port = free_port()
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("FENGNI_")},
-        "FENGNI_FOLDER": str(folder),
-        "FENGNI_PORT": str(port),
-        "FENGNI_DISK_RESERVE_BYTES": "0",
-        "PYTHONPATH": str(ROOT),
-    }
-    log = (folder / "server.log").open("wb")
-    child = subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=log, stderr=log)
+    process = ServerProcess(folder)
+    process.launch()
     try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until(url)
-        yield Served(made=made, url=url, pid=child.pid)
+        process.wait()
+        yield Served(made=made, url=process.url, pid=process.pid)
     finally:
-        child.send_signal(signal.SIGTERM)
-        child.wait(30)
-        log.close()
-
-
-def wait_until(url: str, seconds: float = 30) -> None:
-    """Return when the server answers."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/healthz").status_code == 200:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("the server did not answer")
+        process.stop()
 
 
 def print_machine() -> None:

@@ -104,7 +104,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(before_swap=st.booleans())
     def crash(self, before_swap: bool) -> None:
         """Go on with what a kill would have left, perhaps before the last swap of the head."""
-        crashed = self.place.copy(self.root / f"copy-{next(self.copies)}")
+        crashed = self.place.copy(self.root / f"copy-{next(self.copies)}", live=self.log)
         if before_swap and self.head_before is not None:
             crashed.head.unlink()
             crashed.head.write_bytes(self.head_before)

@@ -5,89 +5,37 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from litestar.testing import TestClient
 
-from evidence.known_keys import KnownLog, PinnedRoot
 from evidence.report import Outcome
 from evidence.statement import About
 from evidence.tlog.checkpoint import open_checkpoint
-from evidence.tlog.note import parse_vkey
-from evidence.tlog.policy import Group, LogLine, Policy
 from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
 from service.app import create_app, start
 from service.client.upload import held_members
 from service.context import log_signer
 from service.metrics import Metrics
-from service.settings import AuthoritySettings, WitnessSettings
-from service.transparency.tsa import create_tsa, tsa_server
-from service.transparency.witness import create_witness, witness_server
 from storage.errors import LogRolledBack
-from tests.service.deployment_maker import Made, make_deployment
+from tests.service.attested_maker import Attested, make_attested
 from tests.service.test_captures import announce, get, seal, send, wait_until_stored
 from tests.service.test_exports import ask, fetch, known_keys
-from tests.transparency.running import running
 
 Client = TestClient[Any]
-NAME = "witness.example/west"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attested:
-    """A deployment with one witness and one authority that run."""
-
-    made: Made
-    policy: Policy
-    root: bytes
 
 
 @pytest.fixture
 def attested(tmp_path: Path) -> Iterator[Attested]:
     """A deployment whose logs are cosigned and stamped."""
-    made = make_deployment(tmp_path / "deployment")
-    log_keys = [
-        key
-        for organ in made.deployment.organs
-        for key in log_signer(made.settings, organ.log).verifier_keys
-    ]
-    vkeys = create_witness(tmp_path / "west", NAME, [key.encode() for key in log_keys])
-    root = create_tsa(tmp_path / "tsa")
-    (made.settings.folder / "keys" / "tsa.der").write_bytes(root)
-    policy = Policy(
-        logs=tuple(LogLine(key=key) for key in log_keys),
-        witnesses={f"west-{number}": parse_vkey(vkey) for number, vkey in enumerate(vkeys, 1)},
-        groups=(Group(name="west", threshold=1, members=("west-1", "west-2")),),
-        quorum="west",
-    )
-    (made.settings.folder / "policy.txt").write_bytes(policy.encode())
-    with ExitStack() as servers:
-        witness = servers.enter_context(running(witness_server(tmp_path / "west", 0)))
-        authority = servers.enter_context(running(tsa_server(tmp_path / "tsa", 0)))
-        organs = tuple(
-            msgspec.structs.replace(
-                organ,
-                witnesses=(WitnessSettings(name="west", url=witness, development=True),),
-                authorities=(
-                    AuthoritySettings(
-                        name="tsa", url=authority, root_files=("keys/tsa.der",), development=True
-                    ),
-                ),
-                witness_policy_file="policy.txt",
-            )
-            for organ in made.deployment.organs
-        )
-        deployment = msgspec.structs.replace(made.deployment, organs=organs)
-        (made.settings.folder / "deployment.json").write_bytes(msgspec.json.encode(deployment))
-        yield Attested(made=replace(made, deployment=deployment), policy=policy, root=root)
+    made = make_attested(tmp_path)
+    with made.outside():
+        yield made
 
 
 def wait_for(answered: Callable[[], httpx.Response]) -> httpx.Response:
@@ -126,28 +74,22 @@ def test_every_rung_is_climbed_and_a_stranger_confirms_it(attested: Attested) ->
         "stored": "pass",
         "reviewed": "not_checked",
     }
-    known = known_keys(made)
-    [(origin, log)] = known.logs.items()
-    pinned = replace(
-        known,
-        logs={origin: replace(log, policy=attested.policy)},
-        tsa_roots=(PinnedRoot(name="tsa", certificate=attested.root),),
-    )
+    pinned = attested.pinned(known_keys(made))
     report = verify_package(io.BytesIO(package), pinned, datetime.now(UTC))
-    assert (report.outcome, isinstance(log, KnownLog)) == (Outcome.PASS, True)
+    assert report.outcome == Outcome.PASS
 
 
 def test_a_capture_of_a_session_lies_between_two_independent_times(attested: Attested) -> None:
     """The device opens with the cosigned checkpoint that it holds; API and package both show it."""
     made = attested.made
     party = made.parties["county-a"]
-    [(origin, log)] = known_keys(made).logs.items()
-    pinned = replace(log, policy=attested.policy)
+    known = attested.pinned(known_keys(made))
+    [log] = known.logs.values()
     with TestClient(create_app(made.settings)) as client:
         earlier = seal(client, made)
         path = f"/v1/captures/{earlier}/proof?min=witnessed"
         held = parse_tlog_proof(wait_for(lambda: get(client, made, path)).content).checkpoint
-        members = held_members(held, pinned)
+        members = held_members(held, log)
         opening = party.sign(
             "session", {"phase": "open", "session": "visit", "checkpoint": members}
         )
@@ -159,11 +101,6 @@ def test_a_capture_of_a_session_lies_between_two_independent_times(attested: Att
         package = fetch(client, made, ask(client, made, shot.id).headers["location"])
         view = get(client, made, f"/v1/captures/{shot.id}").json()
         alone = get(client, made, f"/v1/captures/{earlier}").json()
-    known = replace(
-        known_keys(made),
-        logs={origin: pinned},
-        tsa_roots=(PinnedRoot(name="tsa", certificate=attested.root),),
-    )
     report = verify_package(io.BytesIO(package), known, datetime.now(UTC))
     [capture] = report.captures
     assert len(members["cosignatures"]) == 1  # type: ignore[arg-type]  # the Ed25519 line

@@ -184,6 +184,20 @@ def test_a_second_transfer_of_stored_content_changes_nothing(client: Client, mad
     assert again.json() == first.json()
 
 
+def test_an_answer_before_the_body_ends_the_connection(client: Client, made: Made) -> None:
+    """Bytes that nobody reads stay in the connection: the sender is told not to use it again."""
+    signed = made.parties["county-a"].capture()
+    announce(client, made, signed)
+    first = send(client, made, signed.id)
+    again = send(client, made, signed.id)
+    unknown = send(client, made, made.parties["county-a"].capture().id)
+    assert [one.headers.get("connection") for one in (first, again, unknown)] == [
+        None,
+        "close",
+        "close",
+    ]
+
+
 def test_zero_bytes_are_content(client: Client, made: Made) -> None:
     """An empty file is stored like any other."""
     capture = seal(client, made, b"")

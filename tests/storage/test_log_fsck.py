@@ -28,7 +28,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Place:
             append(log, items[first:end])
         log.publish()
         append(log, items[COUNT:])
-        place.copy(place.folder.parent / "frozen")
+        place.copy(place.folder.parent / "frozen", live=log)
     return Place(place.folder.parent / "frozen", signer=place.signer)
 
 

@@ -209,7 +209,7 @@ def test_a_crash_at_any_write_is_made_good_byte_for_byte(
     tiles.writes_left = writes
     with pytest.raises(Unavailable):
         log.publish()
-    crashed = place.copy(tmp_path / "crashed")
+    crashed = place.copy(tmp_path / "crashed", live=log)
     out = published_files(crashed)
     tiles.writes_left = 10**9
     log.publish()

@@ -127,7 +127,7 @@ def test_killed_between_commit_and_swap(place: Place, tmp_path: Path) -> None:
         first = append(log, ITEMS[:20])
         head = place.head.read_bytes()
         second = append(log, ITEMS[20:30])
-        crashed = place.copy(tmp_path / "crashed")
+        crashed = place.copy(tmp_path / "crashed", live=log)
     crashed.head.unlink()
     crashed.head.write_bytes(head)
     assert crashed.fsck() == []
@@ -146,7 +146,7 @@ def test_killed_between_commit_and_publication(place: Place, tmp_path: Path) -> 
         log.publish()
         append(log, ITEMS[20:600])
         note = log.latest().note
-        crashed = place.copy(tmp_path / "crashed")
+        crashed = place.copy(tmp_path / "crashed", live=log)
     with crashed.open() as log:
         log.publish()
         assert log.checkpoint() == note
@@ -229,7 +229,7 @@ def test_a_damaged_row_that_is_not_published_is_refused(place: Place, tmp_path: 
         append(log, ITEMS[:20])
         log.publish()
         append(log, ITEMS[20:30])
-        crashed = place.copy(tmp_path / "crashed")
+        crashed = place.copy(tmp_path / "crashed", live=log)
     crashed.edit("UPDATE records SET leaf_hash = zeroblob(32) WHERE idx = 25")
     with pytest.raises(LogRolledBack):
         crashed.open()

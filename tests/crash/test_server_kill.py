@@ -1,0 +1,169 @@
+"""kill -9 of a whole server under load, again and again: what it promised is there, once."""
+
+import hashlib
+import os
+import random
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from service.fsck import check_logs
+from service.settings import Places
+from service.work.queue import State
+from storage.db.engine import Database
+from storage.db.tables import outbox
+from tests.crash.audit import Audit
+from tests.crash.ledger import Announced, Ledger, Sending
+from tests.crash.load import Connection, Load
+from tests.service.attested_maker import Attested, make_attested
+from tests.service.server_process import ServerProcess
+from tests.tools import require_tool
+
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "50"))
+LONGEST_LOAD_S = 1.5
+LONGEST_START_S = 1.5
+DIE_EARLY = 0.15
+"""Share of the rounds in which the server dies while it starts."""
+
+ALONE = range(20, 24)
+"""Rounds in which neither witness nor authority is there."""
+
+FSCK_EVERY = 10
+PATIENCE_S = 90.0
+SETTINGS = {
+    "lease_s": 2,  # the work of the dead is taken over soon
+    "work_attempts": 10_000,  # fifty kills are not the work's fault
+    "export_wait_s": 3,
+    "inspect_workers": 1,
+    "request_timeout_s": 120,  # on a machine that does other things as well
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_promised_is_lost(tmp_path: Path) -> None:
+    """50 rounds: receipts, contents, readings and exports survive every kill, and nothing twice."""
+    require_tool("openssl")
+    seed = os.environ.get("CRASH_SEED") or str(random.SystemRandom().randrange(10**9))
+    print(f"CRASH_SEED={seed}")  # noqa: T201  so that a failure can be repeated
+    attested = make_attested(tmp_path)
+    rounds = Rounds(attested, seed)
+    begun = time.monotonic()
+    with ExitStack() as outside, rounds.server:
+        outside.enter_context(attested.outside())
+        for number in range(ROUNDS):
+            if number == ALONE.start:
+                outside.close()
+            if number == ALONE.stop:
+                outside.enter_context(attested.outside())
+            rounds.live_and_die(number)
+        rounds.finish()
+        passed_s = time.monotonic() - begun
+        print(f"{ROUNDS} rounds in {passed_s:.0f} s: {rounds.ledger.figures()}")  # noqa: T201
+        audit = Audit(attested, rounds.ledger)
+        audit.check_leaves()
+        audit.check_receipts()
+        audit.check_history()
+        audit.check_contents()
+        audit.check_staging()
+        audit.check_custody()
+        audit.check_packages()
+        audit.check_commands()
+
+
+class Rounds:
+    """One deployment, its server, and what was promised over all its lives."""
+
+    def __init__(self, attested: Attested, seed: str) -> None:
+        """Start nothing yet."""
+        made = attested.made
+        organ = made.deployment.organs[0].id
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.ledger = Ledger()
+        self.settings = made.settings
+        self.server = ServerProcess(made.settings.folder, **SETTINGS)
+        self.load = Load(
+            url=self.server.url,
+            token=made.tokens[organ],
+            party=made.parties[organ],
+            ledger=self.ledger,
+        )
+        self._checked = (0, 0)
+
+    def live_and_die(self, number: int) -> None:
+        """One life of the server: killed while it starts, or at some moment under load."""
+        self.server.launch()
+        if self.chance.random() < DIE_EARLY:
+            time.sleep(self.chance.uniform(0, LONGEST_START_S))
+            self.server.kill()
+        else:
+            self.server.wait()
+            self.check_new()
+            clients = self.load.begin(f"{self.seed} {number}")
+            time.sleep(self.chance.uniform(0, LONGEST_LOAD_S))
+            self.server.kill()
+            clients.end()
+        assert self.ledger.faults == []
+        if number % FSCK_EVERY == FSCK_EVERY - 1:
+            assert [finding for log in check_logs(self.settings) for finding in log.findings] == []
+
+    def check_new(self) -> None:
+        """What was promised since the last look is found again by whoever asks."""
+        announced, taken = self._checked
+        with self._connect() as http:
+            check_announced(http, self.ledger.announced[announced:])
+            check_taken(http, list(self.ledger.taken.values())[taken:])
+        self._checked = len(self.ledger.announced), len(self.ledger.taken)
+
+    def finish(self) -> None:
+        """Let every sender and the server come to an end in peace, and read everything once."""
+        self.server.start()
+        self.check_new()
+        self.load.finish()
+        self.check_new()
+        deadline = time.monotonic() + PATIENCE_S
+        while waiting := self._work():
+            assert time.monotonic() < deadline, waiting
+            time.sleep(0.2)
+        with self._connect() as http:
+            for capture, (_, told) in self.ledger.taken.items():
+                read = http.request("GET", f"/v1/captures/{capture}/content")
+                assert hashlib.sha256(read.content).hexdigest() == told["sha256"]
+                self.ledger.viewed.add(capture)
+        assert self.ledger.faults == []
+        self.server.stop()
+
+    def _work(self) -> list[tuple[str, str, int, str | None]]:
+        """What the server still has to do, or gave up."""
+        columns = (outbox.c.kind, outbox.c.state, outbox.c.attempts, outbox.c.problem)
+        db = Database(Places(self.settings.folder).database_url)
+        with db.read() as connection:
+            rows = connection.execute(select(*columns).where(outbox.c.state != State.HELD.value))
+            found = [(row.kind, row.state, row.attempts, row.problem) for row in rows]
+        db.close()
+        return found
+
+    def _connect(self) -> Connection:
+        return Connection(self.load.url, self.load.token)
+
+
+def check_announced(http: Connection, announced: list[Announced]) -> None:
+    """Announcing the same again gives the same bytes."""
+    for one in announced:
+        answer = http.request("POST", "/v1/captures", content=one.request)
+        assert (answer.status_code, answer.content) == (200, one.answer)
+
+
+def check_taken(http: Connection, taken: list[tuple[Sending, dict[str, Any]]]) -> None:
+    """What was answered for is here, since the same moment."""
+    for sending, told in taken:
+        view = http.request("GET", f"/v1/captures/{sending.signed.id}").json()["content"]
+        assert view["state"] in {"received", "stored"}
+        assert {name: view[name] for name in told if name in view} == {
+            name: value for name, value in told.items() if name in view
+        } | {"state": view["state"]}

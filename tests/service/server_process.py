@@ -1,0 +1,116 @@
+"""A real server process on loopback over a deployment's folder: started, stopped, or killed."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tests.tools import ROOT
+
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 30.0
+RUN = """
+from service.serving import serve
+from service.settings import read_environment
+serve(read_environment(), listening=lambda: print("listening", flush=True))
+"""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class ServerProcess:
+    """One server over one folder, running or not; it keeps its port over restarts."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        """Start nothing yet.
+
+        Args:
+            folder: of the deployment.
+            settings: further settings, by their names without prefix.
+        """
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        given = {"folder": folder, "port": self.port, "disk_reserve_bytes": 0, **settings}
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if name[:7] != "FENGNI_"},
+            **{f"FENGNI_{name.upper()}": str(value) for name, value in given.items()},
+            "PYTHONPATH": str(ROOT),
+        }
+        self._said = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Let it be started; leaving kills what still runs."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that was started last."""
+        if self._process is None:
+            raise RuntimeError("the server was never started")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        return self.process.pid
+
+    def said(self) -> str:
+        """What it and those before it have written."""
+        return self._said.read_text("utf-8", "replace")
+
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
+        with self._said.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", RUN], env=self._environment, stdout=out, stderr=out
+            )
+
+    def wait(self) -> None:
+        """Return when it answers.
+
+        Raises:
+            RuntimeError: it has ended instead.
+            TimeoutError: it does not answer.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        with httpx.Client() as http:
+            while time.monotonic() < deadline:
+                with contextlib.suppress(httpx.TransportError):
+                    if http.get(f"{self.url}/healthz").status_code == 200:
+                        return
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"the server has ended: {self.said()[-2000:]}")
+                time.sleep(0.02)
+        raise TimeoutError("the server did not answer")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.launch()
+        self.wait()
+
+    def kill(self) -> None:
+        """End it like a power cut would."""
+        self.process.kill()
+        self.process.wait(END_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Ask it to end, and wait for that."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(END_TIMEOUT_S)
