@@ -122,8 +122,7 @@ class Edge:
 
     def _count(self, scope: dict[str, Any], status: int, seconds: float, request_id: str) -> None:
         route = str(scope.get("path_template") or "none")
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.count_request(route, status, seconds)
         self._lines.info(
             "request",
             request=request_id,

@@ -4,13 +4,14 @@ Does: sets structlog up once. Refuses: bodies, headers, coordinates, plates, nam
 events whose name is put together at run time. Logs help an operator; they are not evidence: what
 a court may ask for is a statement.
 
-    {"event": "request", "request": "…", "route": "/v1/captures/{capture}", "status": 200, …}
+    {"event":"request","request":"…","route":"/v1/captures/{capture}","status":200,…}
 """
 
 import logging
 import sys
 from typing import Literal
 
+import msgspec
 import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
@@ -25,11 +26,10 @@ def set_up_logs(form: Literal["console", "json"]) -> None:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         if form == "console"
-        else structlog.processors.JSONRenderer(sort_keys=True)
+        else structlog.processors.JSONRenderer(_line)
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.ExceptionRenderer(),
@@ -45,6 +45,11 @@ def get_logger(part: str) -> Logger:
     """A logger that names its part of the program in every event."""
     logger: Logger = structlog.get_logger(part=part)  # lazy: configured later
     return logger
+
+
+def _line(event: object, **_: object) -> str:
+    """One event as JSON, its members in order."""
+    return msgspec.json.encode(event, order="sorted", enc_hook=repr).decode()
 
 
 class _StandardError:

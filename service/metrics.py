@@ -14,6 +14,7 @@ class Metrics:
     """The counters of one process."""
 
     __slots__ = (
+        "_of_route",
         "_registry",
         "announced",
         "problems",
@@ -28,6 +29,7 @@ class Metrics:
     def __init__(self) -> None:
         """Register every counter under the prefix `fengni_`."""
         self._registry = CollectorRegistry()
+        self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "fengni_requests", "Requests answered.", ("route", "status"), registry=self._registry
         )
@@ -62,6 +64,21 @@ class Metrics:
             ("kind", "state"),
             registry=self._registry,
         )
+
+    def count_request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request.
+
+        Args:
+            route: its template.
+            status: what was answered.
+            seconds: from the request's head to the answer's last byte.
+        """
+        found = self._of_route.get((route, status))
+        if found is None:  # looking a child up by its labels costs more than counting
+            found = self.requests.labels(route, str(status)), self.request_seconds.labels(route)
+            self._of_route[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def render(self) -> bytes:
         """Everything in Prometheus' text form."""

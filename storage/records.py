@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from evidence.statement import Statement
+from storage.db.inserting import insert_rows
 from storage.db.tables import (
     checkpoints,
     cosignatures,
@@ -183,8 +184,8 @@ def add_records(
         committed_size: size of the checkpoint that the same transaction adds.
         fresh: at least one, none of whose identities is logged yet.
     """
-    connection.execute(_ADD_RECORDS, [_record_row(log, committed_size, new) for new in fresh])
-    connection.execute(_ADD_TEXTS, [_text_row(log, new) for new in fresh])
+    insert_rows(connection, records, [_record_row(log, committed_size, new) for new in fresh])
+    insert_rows(connection, texts, [_text_row(log, new) for new in fresh])
     keys = {new.statement.signer: new for new in fresh}
     for key_id in keys.keys() - _known_keys(connection, log, keys):
         organ, spki = keys[key_id].statement.organ, keys[key_id].public_key
@@ -197,7 +198,7 @@ def add_checkpoint(
     connection: Connection, log: str, organ: str, checkpoint: StoredCheckpoint
 ) -> None:
     """Add a signed checkpoint, in the transaction of the leaves that it covers."""
-    connection.execute(_ADD_CHECKPOINT, [{"log": log, "organ": organ, **asdict(checkpoint)}])
+    insert_rows(connection, checkpoints, [{"log": log, "organ": organ, **asdict(checkpoint)}])
 
 
 def add_cosignatures(
@@ -380,7 +381,6 @@ _CHECKPOINT = _columns(checkpoints, StoredCheckpoint)
 _COSIGNATURE = _columns(cosignatures, StoredCosignature)
 _TIMESTAMP = _columns(timestamps, StoredTimestamp)
 # What every batch of the log executes is built once: building costs as much as executing.
-_ADD_RECORDS, _ADD_TEXTS, _ADD_CHECKPOINT = insert(records), insert(texts), insert(checkpoints)
 _WANTED_KEYS = public_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
 _KNOWN_KEYS = select(public_keys.c.key_id).where(
     public_keys.c.log == bindparam("log"), _WANTED_KEYS

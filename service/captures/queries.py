@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 from evidence.canonical import JSONValue
 from evidence.statement import Statement, parse_statement
 from storage import records
+from storage.db.inserting import insert_rows
 from storage.db.tables import records as record_rows
 from storage.db.tables import texts, uploads, views
 from storage.errors import IntegrityAlarm
@@ -108,8 +109,7 @@ def add_uploads(
                 "updated_at": at,
             }
         )
-    if rows:
-        connection.execute(insert(uploads), rows)
+    insert_rows(connection, uploads, rows)
 
 
 def find_upload(connection: Connection, log: str, capture: str) -> Upload | None:

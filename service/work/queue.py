@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from service.law.refusals import LeaseLost
+from storage.db.inserting import insert_rows
 from storage.db.tables import outbox
 
 _FIRST_PAUSE_S = 1
@@ -105,8 +106,7 @@ def add_pieces(
         }
         for subject in subjects
     ]
-    if rows:
-        connection.execute(insert(outbox), rows)
+    insert_rows(connection, outbox, rows)
 
 
 def release_pieces(
