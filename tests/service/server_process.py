@@ -46,6 +46,7 @@ class ServerProcess:
             **{name: value for name, value in os.environ.items() if name[:7] != "FENGNI_"},
             **{f"FENGNI_{name.upper()}": str(value) for name, value in given.items()},
             "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "1",  # should native code break, the log says where
         }
         self._said = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -94,10 +95,19 @@ class ServerProcess:
                 with contextlib.suppress(httpx.TransportError):
                     if http.get(f"{self.url}/healthz").status_code == 200:
                         return
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"the server has ended: {self.said()[-2000:]}")
+                self.require_alive()
                 time.sleep(0.02)
         raise TimeoutError("the server did not answer")
+
+    def require_alive(self) -> None:
+        """Demand that it has not ended by itself.
+
+        Raises:
+            RuntimeError: it has; the message ends with its last words.
+        """
+        status = self.process.poll()
+        if status is not None:
+            raise RuntimeError(f"the server has ended with {status}: {self.said()[-4000:]}")
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -105,7 +115,8 @@ class ServerProcess:
         self.wait()
 
     def kill(self) -> None:
-        """End it like a power cut would."""
+        """End it like a power cut would; it must not have ended before."""
+        self.require_alive()
         self.process.kill()
         self.process.wait(END_TIMEOUT_S)
 
