@@ -8,7 +8,6 @@ its socket with SO_REUSEPORT, so a forgotten server would silently answer half o
 import asyncio
 import errno
 import fcntl
-import gc
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -101,8 +100,6 @@ async def _announce(settings: Settings, listening: Callable[[], None]) -> None:
             await asyncio.sleep(_LISTENING_PAUSE_S)
         else:
             writer.close()
-            gc.collect()
-            gc.freeze()  # what was loaded to start with stays: no need to walk it again and again
             listening()
             return
 

@@ -120,12 +120,12 @@ class Inbox:
         self._require_free(upload.capture)
         self._active.add(upload.capture)
         try:
-            writer = await self._run(self._begin, upload)
-            try:
+            begun = await self._run(self._begin, upload)
+            if isinstance(begun, Noted):
+                return begun
+            with begun as writer:
                 taken = await self._take(transfer, writer, body)
                 staged = await self._run(writer.finish)
-            finally:
-                writer.discard()
             return await self._settle(transfer, taken, staged)
         finally:
             self._active.discard(upload.capture)
@@ -140,10 +140,16 @@ class Inbox:
         if len(self._active) >= self._context.settings.max_uploads:
             raise Problem("busy", "Too many transfers are running.", retry_after_s=_BUSY_RETRY_S)
 
-    def _begin(self, upload: Upload) -> StagedWriter:
-        """Promise room, unless too many transfers failed: each failed one keeps its bytes."""
+    def _begin(self, upload: Upload) -> StagedWriter | Noted:
+        """Promise room, unless too many transfers failed: each failed one keeps its bytes.
+
+        The row is read again: another transfer may have ended since the route read it.
+        """
         with self._context.db.read() as connection:
+            current = find_upload(connection, upload.log, upload.capture)
             failed = count_events(connection, upload.log, upload.capture, "quarantined")
+        if current is not None and current.state is not ContentState.ANNOUNCED:
+            return Noted(upload=current, first=False)
         if failed >= self._context.settings.max_quarantined:
             raise Problem(
                 "upload_refused", "Capture again and announce that: these bytes never fitted."
