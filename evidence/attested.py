@@ -131,7 +131,7 @@ def _stamped(
     """Judge every token over a message; one that is merely not believed needs another beside it."""
     name, subject = place
     prefix = f"data/timestamps/{sha256_hex(message)}/"
-    members = sorted(member for member in package.names() if member.startswith(prefix))
+    members = package.names(prefix)
     if not members:
         missing = "No time-stamp covers it."
         findings.add(name, Outcome.UNCONFIRMED, missing, subject=subject, code=KeyUnknown.code)

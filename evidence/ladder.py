@@ -22,14 +22,22 @@ if TYPE_CHECKING:
     from evidence.canonical import JSONObject
 
 
-def climb(entry: Entry, proven: Proven, findings: Findings) -> CaptureReport:
+def climb(
+    entry: Entry, proven: Proven, findings: Findings, gaps: dict[str, str | None]
+) -> CaptureReport:
     """Recompute the ladder of a capture that is proven to be in the log.
 
     Notes `content.stored`, `session.completeness`, `custody.trail` and `time.not_before`.
+
+    Args:
+        entry: the capture.
+        proven: its log.
+        findings: where the answers are noted.
+        gaps: see `note_completeness`; one for the whole package.
     """
     capture = entry.statement
     stored = _stored(entry, proven, findings)
-    note_completeness(entry, proven, findings)
+    note_completeness(entry, proven, findings, gaps)
     events = len(proven.trusted("custody", entry))
     findings.add(
         "custody.trail",

@@ -8,7 +8,7 @@ Source: docs/evidence-format.md §2.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evidence.attested import Witnessed
 from evidence.entries import Entry, LogView
@@ -36,6 +36,26 @@ class Proven:
     tokens: tuple[Timestamp, ...]
     signature_tokens: Mapping[str, tuple[Timestamp, ...]]
     policies: Mapping[str, Policy]
+    _of_kind: dict[str, list[Entry]] = field(init=False, repr=False, compare=False)
+    _named: dict[tuple[str, str], list[Entry]] = field(init=False, repr=False, compare=False)
+    _valid: dict[str, Entry] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index once: each capture asks for what is said about it."""
+        of_kind: dict[str, list[Entry]] = {}
+        named: dict[tuple[str, str], list[Entry]] = {}
+        valid: dict[str, Entry] = {}
+        for entry in self.view.entries:
+            statement = entry.statement
+            if statement.id not in self.holders:
+                continue
+            valid[statement.id] = entry
+            of_kind.setdefault(statement.kind, []).append(entry)
+            if statement.about is not None:
+                named.setdefault((statement.kind, statement.about.statement), []).append(entry)
+        object.__setattr__(self, "_of_kind", of_kind)
+        object.__setattr__(self, "_named", named)
+        object.__setattr__(self, "_valid", valid)
 
     @property
     def origin(self) -> str:
@@ -49,13 +69,14 @@ class Proven:
             kind: the statement's kind.
             subject: only those that are about this entry, where it is given.
         """
-        return [
-            entry
-            for entry in self.view.entries
-            if entry.statement.kind == kind
-            and entry.statement.id in self.holders
-            and (subject is None or is_about(entry, subject, self.origin))
-        ]
+        if subject is None:
+            return list(self._of_kind.get(kind, ()))
+        named = self._named.get((kind, subject.statement.id), ())
+        return [entry for entry in named if is_about(entry, subject, self.origin)]
+
+    def find(self, statement_id: str) -> Entry | None:
+        """The entry of that statement, if its signer's key was valid."""
+        return self._valid.get(statement_id)
 
     def same_holder(self, one: Entry, other: Entry) -> bool:
         """Whether valid keys of one holder of one organ signed both; the keys may differ."""

@@ -286,11 +286,12 @@ def _capture_members(capture: CaptureReport) -> JSONObject:
 class Findings:
     """Collects answers while a procedure runs; one summary for each check that passed."""
 
-    __slots__ = ("_checks",)
+    __slots__ = ("_about", "_checks")
 
     def __init__(self) -> None:
         """Begin with nothing found."""
         self._checks: list[Check] = []
+        self._about: dict[tuple[str, str], set[Outcome]] = {}
 
     def add(
         self, name: str, outcome: Outcome, detail: str, *, subject: str = "", code: str = ""
@@ -302,9 +303,7 @@ class Findings:
         """
         if name not in CHECKS:
             raise ValueError("a check must be in the registry")
-        self._checks.append(
-            Check(name=name, outcome=outcome, detail=detail, subject=subject, code=code)
-        )
+        self._note(Check(name=name, outcome=outcome, detail=detail, subject=subject, code=code))
 
     def error(
         self,
@@ -319,7 +318,7 @@ class Findings:
 
     def mention(self, name: str, error: EvidenceError, *, subject: str = "") -> None:
         """Note what was left aside because something else answers the question."""
-        self._checks.append(
+        self._note(
             Check(
                 name=name,
                 outcome=Outcome.UNCHECKED,
@@ -338,11 +337,15 @@ class Findings:
     def worst(self, name: str, subjects: Iterable[str] = ()) -> Outcome:
         """The worst answer under a name, about these subjects or the whole package."""
         wanted = {"", *subjects}
-        outcomes = [c.outcome for c in self._checks if c.name == name and c.subject in wanted]
+        outcomes = set[Outcome]().union(*(self._about.get((name, one), ()) for one in wanted))
         for outcome in (Outcome.CHANGED, Outcome.UNCONFIRMED, Outcome.UNCHECKED):
             if outcome in outcomes:
                 return outcome
         return Outcome.PASS if outcomes else Outcome.UNCHECKED
+
+    def _note(self, check: Check) -> None:
+        self._checks.append(check)
+        self._about.setdefault((check.name, check.subject), set()).add(check.outcome)
 
     def checks(self) -> tuple[Check, ...]:
         """Everything noted, in the order of the registry."""

@@ -26,17 +26,34 @@ from evidence.tlog.policy import Policy
 
 def opening_of(capture: Entry, proven: Proven) -> Entry | None:
     """The valid opening that the capture is about, by the same holder; None if there is none."""
-    if capture.statement.about is None:
+    about = capture.statement.about
+    entry = proven.find(about.statement) if about else None
+    if entry is None or entry.statement.kind != "session" or not _opens(entry):
         return None
-    for entry in proven.trusted("session"):
-        if _opens(entry) and _belongs(capture, entry, proven):
-            return entry
-    return None
+    belongs = is_about(capture, entry, proven.origin) and proven.same_holder(capture, entry)
+    return entry if belongs else None
 
 
-def note_completeness(capture: Entry, proven: Proven, findings: Findings) -> None:
-    """Note `session.completeness`: claimed only where the opening was logged before the shots."""
-    missing = _gap(capture, proven)
+def note_completeness(
+    capture: Entry, proven: Proven, findings: Findings, gaps: dict[str, str | None]
+) -> None:
+    """Note `session.completeness`: claimed only where the opening was logged before the shots.
+
+    Args:
+        capture: whose session is asked for.
+        proven: its log.
+        findings: where the answer is noted.
+        gaps: what was found for a session before, by the opening's id; kept up here.
+    """
+    opening = opening_of(capture, proven)
+    if capture.statement.about is None:
+        missing: str | None = "The capture belongs to no session; completeness is not claimed."
+    elif opening is None:
+        missing = "No opening before the capture, by the same holder, is in the package."
+    else:
+        if opening.statement.id not in gaps:
+            gaps[opening.statement.id] = _gap(opening, proven)
+        missing = gaps[opening.statement.id]
     if missing is None:
         findings.add(
             "session.completeness",
@@ -125,20 +142,10 @@ def _opens(entry: Entry) -> bool:
     return entry.statement.body["phase"] == "open"
 
 
-def _belongs(entry: Entry, opening: Entry, proven: Proven) -> bool:
-    """Whether a shot or closing is of the session: about its opening, by the same holder."""
-    return is_about(entry, opening, proven.origin) and proven.same_holder(entry, opening)
-
-
-def _gap(capture: Entry, proven: Proven) -> str | None:
+def _gap(opening: Entry, proven: Proven) -> str | None:
     """The first thing that keeps the session from being complete, or None."""
-    if capture.statement.about is None:
-        return "The capture belongs to no session; completeness is not claimed."
-    opening = opening_of(capture, proven)
-    if opening is None:
-        return "No opening before the capture, by the same holder, is in the package."
-    shots = [entry for entry in proven.trusted("capture") if _belongs(entry, opening, proven)]
-    sessions = [entry for entry in proven.trusted("session") if _belongs(entry, opening, proven)]
+    shots = [e for e in proven.trusted("capture", opening) if proven.same_holder(e, opening)]
+    sessions = [e for e in proven.trusted("session", opening) if proven.same_holder(e, opening)]
     closings = [entry for entry in sessions if not _opens(entry)]
     if not closings:
         return "The session was not closed, or its closing is not in the package."

@@ -103,7 +103,8 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
                 findings.conclude(name)
         captures = _captures(opened, proven, findings)
         _check_originals(opened, [entry.statement for entry, _ in captures], findings)  # 9
-    ladders = tuple(climb(capture, where, findings) for capture, where in captures)  # 10
+    gaps: dict[str, str | None] = {}
+    ladders = tuple(climb(capture, where, findings, gaps) for capture, where in captures)  # 10
     if ladders:
         findings.conclude("content.stored")
     return Report(
@@ -212,7 +213,7 @@ def _check_originals(opened: _Opened, captures: list[Statement], findings: Findi
     for capture in captures:
         content = cast("JSONObject", capture.body["content"])
         try:
-            name = require_original(opened.manifest, capture.id)
+            name = require_original(opened.package.names(f"{ORIGINALS}{capture.id}."), capture.id)
         except EvidenceError as error:
             findings.error("content.digest", error, subject=capture.id, outcome=Outcome.UNCONFIRMED)
             continue

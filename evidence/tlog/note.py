@@ -172,7 +172,10 @@ def parse_note(data: bytes, *, max_signatures: int = MAX_SIGNATURES) -> Note:
     found = lines[:-1].split("\n")
     if len(found) > max_signatures:
         raise TooLarge("the note carries too many signatures")
-    return Note(text=f"{text}\n", signatures=tuple(map(parse_signature_line, found)))
+    signatures = tuple(map(parse_signature_line, found))
+    if len({(one.name, one.key_id) for one in signatures}) != len(signatures):  # each costs time
+        raise NoteInvalid("the note carries two signatures of one key")
+    return Note(text=f"{text}\n", signatures=signatures)
 
 
 def parse_signature_line(line: str) -> NoteSignature:

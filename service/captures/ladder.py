@@ -128,7 +128,7 @@ def climb_ladder(context: Context, organ: Organ, rows: list[Row]) -> CaptureRepo
         },
         policies={} if organ.policy is None else {organ.origin: organ.policy},
     )
-    report = climb(capture, proven, findings)
+    report = climb(capture, proven, findings, {})
     return replace(report, rungs=tuple(_look(context, proven, rung) for rung in report.rungs))
 
 
