@@ -72,11 +72,12 @@ class Package:
         _check_end(stream, size_bytes)
         try:
             with zipfile.ZipFile(stream) as archive:
-                infos = archive.infolist()
+                infos, directory = archive.infolist(), archive.start_dir
         except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
             raise PackageInvalid("The package is no readable ZIP file.") from error
         self.folder = _top_folder(infos)
         self._members = self._places(infos, size_bytes)
+        _check_apart(self._members.values(), directory)
 
     def names(self) -> tuple[str, ...]:
         """Every member without the top folder, sorted."""
@@ -138,18 +139,15 @@ class Package:
     def _places(self, infos: list[zipfile.ZipInfo], size_bytes: int) -> dict[str, _Place]:
         places: dict[str, _Place] = {}
         folded: set[str] = set()
-        small = stored = 0
+        small = 0
         for info in infos:
             _check_info(info)
             name = info.filename.removeprefix(f"{self.folder}/")
             if name.lower() in folded:
                 raise PackageInvalid("Two members of the package have one name.")
             folded.add(name.lower())
-            stored += info.compress_size
             small += 0 if name.startswith(ORIGINALS) else info.file_size
             places[name] = _Place(info=info, offset=self._data_offset(info, size_bytes))
-        if stored > size_bytes:
-            raise PackageInvalid("Members of the package overlap.")
         if small > MAX_SMALL_TOTAL_BYTES:
             raise TooLarge("The package's small members are too large together.")
         return places
@@ -175,8 +173,6 @@ class Package:
         ):
             raise PackageInvalid("A member's two headers disagree.")
         offset: int = info.header_offset + _LOCAL_HEADER.size + fields[9] + fields[10]
-        if offset + info.compress_size > size_bytes:
-            raise PackageInvalid("A member's data lie outside the package.")
         return offset
 
 
@@ -266,8 +262,18 @@ def _check_info(info: zipfile.ZipInfo) -> None:
             raise PackageInvalid("A stored member has two sizes.")
     elif info.compress_type != zipfile.ZIP_DEFLATED:
         raise PackageInvalid("A member is compressed in a way that packages do not use.")
-    elif info.file_size > MAX_EXPANSION * max(info.compress_size, 64):
+    elif info.file_size > MAX_EXPANSION * info.compress_size:
         raise TooLarge("A member would expand beyond any of ours.")
+
+
+def _check_apart(places: Iterable[_Place], directory: int) -> None:
+    """Each member ends before the next begins, and the last before the directory."""
+    spans = sorted(
+        (place.info.header_offset, place.offset + place.info.compress_size) for place in places
+    )
+    begins = [*(begin for begin, _ in spans[1:]), directory]
+    if any(end > following for (_, end), following in zip(spans, begins, strict=True)):
+        raise PackageInvalid("Members of the package overlap, or lie in its directory.")
 
 
 def _inflate(data: bytes, size_bytes: int) -> bytes:
