@@ -44,6 +44,7 @@ _ZIP64_LOCATOR = struct.Struct("<4sLQL")
 _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 _SENTINELS = (0xFFFF, 0xFFFFFFFF)
 _ENCRYPTED = 0x1
+_DESCRIPTOR = 0x8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +258,8 @@ def _check_info(info: zipfile.ZipInfo) -> None:
         raise PackageInvalid("A member's name is not a plain path inside the top folder.")
     if info.flag_bits & _ENCRYPTED:
         raise PackageInvalid("A member is encrypted.")
+    if info.flag_bits & _DESCRIPTOR:
+        raise PackageInvalid("A member's sizes stand behind it.")
     if info.compress_type == zipfile.ZIP_STORED:
         if info.compress_size != info.file_size:
             raise PackageInvalid("A stored member has two sizes.")
