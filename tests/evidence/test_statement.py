@@ -280,7 +280,8 @@ def test_a_leaf_is_its_own_canonical_form() -> None:
         leaf.replace(b"0.0.2", b"0.0.1"),
         leaf.replace(stray, b"!"),
         leaf.replace(digest, base64.b64encode(bytes(31))),  # shorter than a SHA-256
-        leaf.replace(digest, b"A" + digest),  # no whole groups of four
+        leaf.replace(digest, b"A" * 45),  # no whole groups of four
+        leaf.replace(digest, b"A" * 44 + b"="),  # padding that pads nothing
         leaf.replace(digest, b"A" * 42 + b"B="),  # 32 bytes, with bits that stand for nothing
         leaf.replace(digest, b"A" * 1024),  # as long as a leaf may be, before its frame
     ):
