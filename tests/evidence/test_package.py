@@ -99,6 +99,17 @@ def test_a_hostile_directory_is_refused(data: bytes, error: type[EvidenceError])
         opened(data)
 
 
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(4, b"\x01\x00"), (6, b"\x01\x00"), (8, b"\x01\x00"), (10, b"\x01\x00"), (20, b"\x01\x00")],
+    ids=["disk", "disk of the directory", "members here", "members", "comment"],
+)
+def test_an_end_record_of_another_file_is_refused(offset: int, value: bytes) -> None:
+    """Disks, counts and the comment's length leave no reader two places to begin."""
+    with pytest.raises(PackageInvalid, match="end record"):
+        opened(patched(GOOD, END, offset, value))
+
+
 def test_a_directory_of_millions_is_refused_before_it_is_read() -> None:
     """A ZIP64 end record that claims ten million members costs no memory."""
     end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 10**7, 10**7, 10**9, 0)
