@@ -9,6 +9,7 @@ Source: RFC 8493; docs/evidence-format.md §8.
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,7 @@ from typing import BinaryIO
 from evidence.canonical import JSONObject, canonicalise
 from evidence.digest import Hasher, Measured, sha256_hex
 from evidence.leaf import leaf_of
-from evidence.package import MAX_SMALL_BYTES, ORIGINALS
+from evidence.package import MAX_EXPANSION, MAX_SMALL_BYTES, ORIGINALS
 from evidence.report import NOT_PROVEN, PROVEN
 from evidence.schema import format_time
 from evidence.statement import SignedStatement
@@ -183,7 +184,10 @@ def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> str:
     if len(data) > MAX_SMALL_BYTES:
         raise ValueError("a small member of a package is too large")
     info = _info(name)
-    info.compress_type = zipfile.ZIP_DEFLATED
+    # What deflates too well would look like a bomb to a reader: it is stored instead.
+    deflated_bytes = len(zlib.compress(data, wbits=-zlib.MAX_WBITS))
+    if len(data) <= MAX_EXPANSION * deflated_bytes:
+        info.compress_type = zipfile.ZIP_DEFLATED
     archive.writestr(info, data)
     return sha256_hex(data)
 

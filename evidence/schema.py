@@ -293,5 +293,5 @@ def format_time(at: datetime) -> str:
     if at.tzinfo is None:
         msg = "a statement's time needs a zone"
         raise ValueError(msg)
-    utc = at.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    # `strftime` would write the year 1 with one digit, which nobody could read back.
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

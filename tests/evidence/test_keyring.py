@@ -269,7 +269,12 @@ def test_known_keys_name_nothing_twice() -> None:
     """Two registrars for one organ, or a threshold that cannot be met, are refused."""
     world = enrolled()
     known = world.known()
+    (log,) = known.logs.values()
+    renamed = tuple(replace(key, name="fengni.example/logs/another") for key in log.keys)
     for wrong in (
+        replace(known, logs={log.origin: log, "again": log}),
+        replace(known, logs={log.origin: replace(log, keys=())}),
+        replace(known, logs={log.origin: replace(log, keys=renamed)}),
         replace(known, registrars=known.registrars * 2),
         replace(known, root_threshold=2),
         replace(known, root_keys=known.root_keys * 2),

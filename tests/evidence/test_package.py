@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from evidence.digest import Measured, check_sha256_hex
 from evidence.errors import DigestMismatch, EvidenceError, FieldInvalid, PackageInvalid, TooLarge
 from evidence.package import (
+    MAX_EXPANSION,
     MAX_SMALL_BYTES,
+    MAX_SMALL_TOTAL_BYTES,
     Package,
     check_listed,
     parse_manifest,
@@ -97,6 +99,17 @@ def test_a_hostile_directory_is_refused(data: bytes, error: type[EvidenceError])
         opened(data)
 
 
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(4, b"\x01\x00"), (6, b"\x01\x00"), (8, b"\x01\x00"), (10, b"\x01\x00"), (20, b"\x01\x00")],
+    ids=["disk", "disk of the directory", "members here", "members", "comment"],
+)
+def test_an_end_record_of_another_file_is_refused(offset: int, value: bytes) -> None:
+    """Disks, counts and the comment's length leave no reader two places to begin."""
+    with pytest.raises(PackageInvalid, match="end record"):
+        opened(patched(GOOD, END, offset, value))
+
+
 def test_a_directory_of_millions_is_refused_before_it_is_read() -> None:
     """A ZIP64 end record that claims ten million members costs no memory."""
     end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 10**7, 10**7, 10**9, 0)
@@ -109,18 +122,80 @@ def test_a_directory_of_millions_is_refused_before_it_is_read() -> None:
             opened(broken)
 
 
-def test_overlapping_members_are_refused() -> None:
-    """Two members over the same bytes would be a bomb without compression."""
-    body = bytes(5000)
-    data = zipped((f"{TOP}/a", body))
-    place = data.index(CENTRAL)
-    entry = data[place : data.index(END)]
-    second = entry.replace(f"{TOP}/a".encode(), f"{TOP}/a".encode())
-    end = bytearray(data[data.index(END) :])
-    end[8:12] = struct.pack("<2H", 2, 2)
-    end[12:16] = struct.pack("<L", 2 * len(entry))
-    with pytest.raises(PackageInvalid):
-        opened(data[:place] + entry + second + bytes(end))
+def nested(count: int, body: bytes) -> bytes:
+    """A ZIP whose members lie in each other: each one's data are the next one whole."""
+    data, entries = body, list[bytes]()
+    for number in range(count):
+        archive = zipped((f"{TOP}/{number}", data))
+        place, end = archive.rindex(CENTRAL), archive.rindex(END)
+        offset = (count - 1 - number) * (place - len(data))
+        data, entry = archive[:place], archive[place:end]
+        entries.append(entry[:42] + struct.pack("<L", offset) + entry[46:])
+    folder = b"".join(entries)
+    end = struct.pack("<4s4H2LH", END, 0, 0, count, count, len(folder), len(data), 0)
+    return data + folder + end
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 5000])
+def test_members_that_lie_in_each_other_are_refused(size_bytes: int) -> None:
+    """However small, members over the same bytes are a bomb without compression."""
+    assert opened(nested(1, bytes(size_bytes))).read("0") == bytes(size_bytes)
+    with pytest.raises(PackageInvalid, match="overlap"):
+        opened(nested(2, bytes(size_bytes)))
+
+
+def claimed(data: bytes, *, packed: int, size: int, method: int = 0) -> bytes:
+    """A ZIP of one member whose two headers agree on other sizes and another method."""
+    for signature, place in ((b"PK\x03\x04", 8), (CENTRAL, 10)):
+        data = patched(data, signature, place, struct.pack("<H", method))
+        data = patched(data, signature, place + 10, struct.pack("<2L", packed, size))
+    return data
+
+
+def test_data_that_reach_behind_the_members_are_refused() -> None:
+    """A member cannot take the directory, or what is behind the file, for its data."""
+    data = zipped((f"{TOP}/a", b"hello"))
+    assert opened(claimed(data, packed=5, size=5)).read("a") == b"hello"
+    for size_bytes in (6, len(data), 2**29):
+        with pytest.raises(PackageInvalid, match="directory"):
+            opened(claimed(data, packed=size_bytes, size=size_bytes))
+
+
+def test_sizes_that_stand_behind_a_member_are_refused() -> None:
+    """A reader in one pass would see another member than one that reads the directory first."""
+    data = zipped((f"{TOP}/a", b"hello"))
+    streamed = patched(patched(data, b"PK\x03\x04", 6, b"\x08\x00"), CENTRAL, 8, b"\x08\x00")
+    with pytest.raises(PackageInvalid, match="behind it"):
+        opened(streamed)
+
+
+def test_a_header_that_is_cut_by_the_end_of_the_file_is_refused() -> None:
+    """A member that begins in the last bytes has no room for its header."""
+    data = patched(GOOD, CENTRAL, 42, struct.pack("<L", len(GOOD) - 8))
+    with pytest.raises(PackageInvalid, match="outside"):
+        opened(data)
+
+
+def test_a_member_expands_by_a_limit_of_its_own() -> None:
+    """The limit holds for the smallest members too, as the format says."""
+    data = zipped((f"{TOP}/a", b"hello"))
+    assert opened(claimed(data, packed=5, size=1000, method=8)).size_bytes("a") == 1000
+    with pytest.raises(TooLarge):
+        opened(claimed(data, packed=5, size=1001, method=8))
+
+
+def test_small_members_have_a_limit_together() -> None:
+    """A few MiB that claim to be more than 1 GiB of statements are refused unread."""
+    packed = MAX_SMALL_TOTAL_BYTES // MAX_EXPANSION + 1
+    for name, refused in ((f"{TOP}/data/originals/a", False), (f"{TOP}/data/a", True)):
+        data = claimed(
+            zipped((name, bytes(packed))), packed=packed, size=MAX_SMALL_TOTAL_BYTES + 1, method=8
+        )
+        if refused:
+            with pytest.raises(TooLarge, match="together"):
+                opened(data)
+        else:
+            assert opened(data).names() == ("data/originals/a",)
 
 
 def test_members_are_read_within_their_limits() -> None:

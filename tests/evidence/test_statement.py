@@ -3,11 +3,14 @@
 import base64
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import rfc8785
-from hypothesis import given
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evidence.canonical import MAX_BYTES, canonicalise, parse_canonical
@@ -50,9 +53,13 @@ from evidence.statement import (
 
 SIGNER = P256Signer.generate()
 AT = datetime(2026, 11, 23, 1, 4, 5, 678901, tzinfo=UTC)
+# A SubjectPublicKeyInfo of RSA with a modulus of 488 bits: as long as one of P-256.
+RSA_OF_91_BYTES = bytes.fromhex(
+    "3059300d06092a864886f70d01010105000348003045023e00" + "80" + "00" * 59 + "01" + "0203010001"
+)
 
 
-def example(kind: Kind) -> bytes:
+def example_of(kind: Kind) -> bytes:
     """A statement of this kind with its literal example as the body."""
     return make_statement(
         kind.name,
@@ -70,7 +77,7 @@ def example(kind: Kind) -> bytes:
 def changed(**members: object) -> bytes:
     """A capture statement with members replaced, written canonically but unchecked."""
     kind = next(kind for kind in ALL if kind.name == "capture")
-    document = json.loads(example(kind))
+    document = json.loads(example_of(kind))
     document.update(members)
     return rfc8785.dumps({name: value for name, value in document.items() if value is not None})
 
@@ -78,7 +85,7 @@ def changed(**members: object) -> bytes:
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
 def test_every_kind_signs_and_opens_its_example(kind: Kind) -> None:
     """The literal example of each kind is accepted and comes back unchanged."""
-    signed = sign_statement(example(kind), SIGNER)
+    signed = sign_statement(example_of(kind), SIGNER)
     statement = open_statement(signed.raw, signed.signature, SIGNER.public_key)
     assert (kind.name, kind.example) == (statement.kind, statement.body)
     assert signed == from_wire(to_wire(signed))  # type: ignore[arg-type]
@@ -118,6 +125,25 @@ def test_bytes_that_are_not_canonical_are_refused(raw: bytes, error: type[Eviden
     """Each way of not being canonical has its own error."""
     with pytest.raises(error):
         parse_canonical(raw)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ({"a": 2**53}, NumberRefused),
+        ({"a": -(2**53)}, NumberRefused),
+        ({"a": [1.5]}, NumberRefused),
+        ({"a": b"bytes"}, NotCanonical),
+        ({1: "a"}, TextRefused),
+        ({"a": "\u202e"}, TextRefused),
+        ({"a": "x" * MAX_BYTES}, TooLarge),
+        ({"a": [[[[[[[[1]]]]]]]]}, TooLarge),
+    ],
+)
+def test_a_writer_refuses_what_no_reader_takes(value: object, error: type[EvidenceError]) -> None:
+    """A value that has no canonical form here is refused before it is signed."""
+    with pytest.raises(error):
+        canonicalise(value)
 
 
 @pytest.mark.parametrize(
@@ -219,11 +245,20 @@ def test_only_strict_der_is_a_signature() -> None:
 def test_only_the_one_form_of_a_p256_key_is_a_key() -> None:
     """Other lengths, curves and garbage are refused, as public and as private key."""
     check_public_key(SIGNER.public_key)
-    for wrong in (b"", b"\x00" * 91, SIGNER.public_key[:-1] + b"\x00"):
+    point = SIGNER.public_key[27:]
+    hybrid = SIGNER.public_key[:26] + bytes([6 + point[-1] % 2]) + point
+    wrong_keys = (b"", b"\x00" * 91, SIGNER.public_key[:-1] + b"\x00", hybrid, RSA_OF_91_BYTES)
+    for wrong in wrong_keys:
         with pytest.raises(KeyInvalid):
             check_public_key(wrong)
+    other = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    for pem in (b"nonsense", other):
+        with pytest.raises(KeyInvalid):
+            P256Signer.from_pem(pem)
     with pytest.raises(KeyInvalid):
-        P256Signer.from_pem(b"nonsense")
+        P256Signer(ec.generate_private_key(ec.SECP384R1()))
     locked = SIGNER.to_pem(b"secret")
     assert SIGNER.key_id == P256Signer.from_pem(locked, b"secret").key_id
     with pytest.raises(KeyInvalid):
@@ -238,7 +273,18 @@ def test_a_leaf_is_its_own_canonical_form() -> None:
     assert leaf == rfc8785.dumps(json.loads(leaf))
     assert parse_leaf(leaf).signature == signed.signature
     stray = base64.b64encode(signed.signature)[:-1]
-    for wrong in (b"", leaf + b" ", leaf.replace(b"0.0.2", b"0.0.1"), leaf.replace(stray, b"!")):
+    digest = base64.b64encode(bytes.fromhex(signed.id))
+    for wrong in (
+        b"",
+        leaf + b" ",
+        leaf.replace(b"0.0.2", b"0.0.1"),
+        leaf.replace(stray, b"!"),
+        leaf.replace(digest, base64.b64encode(bytes(31))),  # shorter than a SHA-256
+        leaf.replace(digest, b"A" * 45),  # no whole groups of four
+        leaf.replace(digest, b"A" * 44 + b"="),  # padding that pads nothing
+        leaf.replace(digest, b"A" * 42 + b"B="),  # 32 bytes, with bits that stand for nothing
+        leaf.replace(digest, b"A" * 1024),  # as long as a leaf may be, before its frame
+    ):
         with pytest.raises(LeafInvalid):
             parse_leaf(wrong)
 
@@ -246,7 +292,13 @@ def test_a_leaf_is_its_own_canonical_form() -> None:
 def test_times_are_written_and_read_to_the_millisecond() -> None:
     """A time is cut, not rounded, and needs a zone."""
     assert format_time(AT) == "2026-11-23T01:04:05.678Z"
-    assert format_time(parse_time("2026-11-23T01:04:05.678Z")) == "2026-11-23T01:04:05.678Z"
+    for text in (
+        "2026-11-23T01:04:05.678Z",
+        "0001-01-01T00:00:00.000Z",
+        "9999-12-31T23:59:59.999Z",
+    ):
+        assert format_time(parse_time(text)) == text
+    assert format_time(AT.astimezone(timezone(timedelta(hours=8)))) == format_time(AT)
     with pytest.raises(ValueError, match="zone"):
         format_time(AT.replace(tzinfo=None))
 
@@ -277,8 +329,14 @@ def test_canonical_json_round_trips(document: dict[str, object]) -> None:
 
 
 @given(st.binary(max_size=400))
+@example(b"{}")
 def test_arbitrary_bytes_leave_only_our_errors(data: bytes) -> None:
-    """No library exception leaves a parser."""
-    for parser in (parse_canonical, parse_statement, parse_leaf, check_public_key):
+    """No library exception leaves a parser, and what is read as an object is written alike."""
+    for parser in (parse_statement, parse_leaf, check_public_key):
         with pytest.raises(EvidenceError):
             parser(data)
+    try:
+        document = parse_canonical(data)
+    except EvidenceError:
+        return
+    assert data == canonicalise(document)

@@ -7,10 +7,12 @@ import pytest
 
 from evidence.kinds import KINDS
 from evidence.statement import About, Statement, make_statement, parse_statement
+from service.law.permissions import Holder, Scope, require_scope
 from service.law.refusals import (
     AudienceRefused,
     ContentRefused,
     KindRefused,
+    NotPermitted,
     OrganRefused,
     Refusal,
     SubjectMismatch,
@@ -98,3 +100,12 @@ def test_content_beyond_the_limit_is_refused_when_it_is_announced() -> None:
     body = {**KINDS["capture"].example, "content": {"size_bytes": 1001}}
     with pytest.raises(ContentRefused):
         consider_outside(statement("capture", body=body), HOUSE)
+
+
+def test_a_holder_may_do_what_its_scopes_say_and_nothing_else() -> None:
+    """Whoever may read lists and proofs may not read content by that."""
+    holder = Holder(name="clerk-001", organ="county-a", scopes=frozenset({Scope.READ}))
+    require_scope(holder, Scope.READ)
+    for scope in (Scope.CAPTURE, Scope.VIEW, Scope.EXPORT):
+        with pytest.raises(NotPermitted, match=scope.value):
+            require_scope(holder, scope)

@@ -114,14 +114,29 @@ def test_what_is_not_exactly_a_note_is_refused(data: bytes) -> None:
 
 def test_sixteen_signatures_are_read_and_the_limit_is_kept() -> None:
     """Verifiers must accept at least 16 lines; beyond the limit nothing is interpreted."""
-    assert len(parse_note(b"text\n\n" + LINE * 16).signatures) == 16
-    assert len(parse_note(b"text\n\n" + LINE * 64).signatures) == 64
+    assert len(parse_note(b"text\n\n" + lines(16)).signatures) == 16
+    assert len(parse_note(b"text\n\n" + lines(64)).signatures) == 64
     with pytest.raises(TooLarge):
-        parse_note(b"text\n\n" + LINE * 65)
+        parse_note(b"text\n\n" + lines(65))
     with pytest.raises(TooLarge):
-        parse_note(b"text\n\n" + LINE * 3, max_signatures=2)
+        parse_note(b"text\n\n" + lines(3), max_signatures=2)
     with pytest.raises(TooLarge):
         parse_note(b"t" * (256 * 1024 + 1))
+
+
+def lines(count: int) -> bytes:
+    """Signature lines of that many keys of one name."""
+    made = (NoteSignature(name="name", key_id=n.to_bytes(4), value=b"s") for n in range(count))
+    return "".join(map(signature_line, made)).encode()
+
+
+def test_two_lines_of_one_key_are_refused() -> None:
+    """One genuine line, repeated, would cost a verification each time."""
+    with pytest.raises(NoteInvalid):
+        parse_note(b"text\n\n" + LINE * 2)
+    again = NoteSignature(name="name", key_id=bytes([1, 2, 3, 4]), value=b"other")
+    with pytest.raises(NoteInvalid):
+        parse_note(b"text\n\n" + LINE + signature_line(again).encode())
 
 
 def test_a_line_is_written_as_the_specification_shows_it() -> None:
