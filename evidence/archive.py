@@ -96,7 +96,7 @@ def _read(stream: BinaryIO) -> list[Member]:
         member, header, length = _entry(raw, at)
         at += length
         if header != next_local:
-            raise PackageInvalid("The package has room between its members.")
+            raise PackageInvalid("The package has room between its members, or they overlap.")
         member = replace(member, offset=_data_offset(stream, member, header))
         next_local = member.offset + member.packed_bytes
         members.append(member)
