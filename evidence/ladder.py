@@ -137,6 +137,9 @@ def _stored_rung(stored: Statement | None, outcome: Outcome) -> Rung:
 def _witnessed(witnessed: Witnessed) -> Rung:
     if not witnessed.satisfied:
         return Rung(name="witnessed", outcome=Outcome.UNCONFIRMED, detail="Unwitnessed.")
+    if not witnessed.names:
+        nobody = "The known keys demand no witness, and none has cosigned."
+        return Rung(name="witnessed", outcome=Outcome.UNCHECKED, detail=nobody)
     return Rung(
         name="witnessed",
         outcome=Outcome.PASS,

@@ -31,6 +31,7 @@ MAX_SMALL_TOTAL_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # deflate reaches 1,032; no JSON or note of ours comes near this
 PIECE_BYTES = 1024 * 1024
 ORIGINALS = "data/originals/"
+BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){1,5}")
 _MANIFEST_LINE = re.compile(r"([0-9a-f]{64}) {1,2}([!-~]+)")
 
@@ -149,7 +150,10 @@ def check_listed(package: Package, manifest: Mapping[str, str], tags: Mapping[st
 
     Raises:
         DigestMismatch: a member is not listed, or a listed one is not there.
+        PackageInvalid: no bag of this version, or one whose files are to be fetched elsewhere.
     """
+    if package.read("bagit.txt") != BAGIT or package.names("fetch.txt"):
+        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     names = set(package.names())
     payload = {name for name in names if name.startswith("data/")}
     loose = names - payload - {"tagmanifest-sha256.txt"}

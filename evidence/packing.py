@@ -18,7 +18,7 @@ from typing import BinaryIO
 from evidence.canonical import JSONObject, canonicalise
 from evidence.digest import Hasher, Measured, sha256_hex
 from evidence.leaf import leaf_of
-from evidence.package import MAX_EXPANSION, MAX_SMALL_BYTES, ORIGINALS
+from evidence.package import BAGIT, MAX_EXPANSION, MAX_SMALL_BYTES, ORIGINALS
 from evidence.report import NOT_PROVEN, PROVEN
 from evidence.schema import format_time
 from evidence.statement import SignedStatement
@@ -144,7 +144,7 @@ def write_package(contents: Contents, out: BinaryIO) -> None:
             payload[name] = _add_original(archive, name, original)
         octets = sum(info.file_size for info in archive.infolist())
         tags = {
-            "bagit.txt": b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n",
+            "bagit.txt": BAGIT,
             "bag-info.txt": _bag_info(contents, octets, len(payload)),
             "manifest-sha256.txt": _manifest(payload),
         }

@@ -18,6 +18,7 @@ LANGUAGE = frozenset(
         "abc",
         "base64",
         "binascii",
+        "bisect",
         "collections",
         "contextlib",
         "dataclasses",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from evidence.digest import Measured, check_sha256_hex
 from evidence.errors import DigestMismatch, EvidenceError, FieldInvalid, PackageInvalid, TooLarge
 from evidence.package import (
+    BAGIT,
     MAX_EXPANSION,
     MAX_SMALL_BYTES,
     MAX_SMALL_TOTAL_BYTES,
@@ -253,10 +254,10 @@ def test_a_malformed_manifest_is_refused(data: bytes) -> None:
 
 def test_every_member_must_be_listed() -> None:
     """Neither a file without a line nor a line without a file."""
-    package = opened(GOOD)
+    package = opened(zipped((f"{TOP}/bagit.txt", BAGIT), (f"{TOP}/data/b.txt", b"b")))
     digest = "0" * 64
-    check_listed(package, {"data/b.txt": digest}, {"a.txt": digest})
-    for manifest, tags in (({}, {"a.txt": digest}), ({"data/b.txt": digest}, {})):
+    check_listed(package, {"data/b.txt": digest}, {"bagit.txt": digest})
+    for manifest, tags in (({}, {"bagit.txt": digest}), ({"data/b.txt": digest}, {})):
         with pytest.raises(DigestMismatch):
             check_listed(package, manifest, tags)
 
@@ -314,3 +315,47 @@ def test_digests_and_sizes_are_compared_by_name() -> None:
 
 
 KNOWN = World().known()
+
+
+def test_a_bag_of_another_kind_is_refused() -> None:
+    """Another version, no declaration, or files to be fetched elsewhere: not what we list."""
+    for bagit, more in ((None, {}), (b"BagIt-Version: 0.97\n", {}), (BAGIT, {"fetch.txt": b"x"})):
+        members = {"data/a": b"hello", **more, **({"bagit.txt": bagit} if bagit else {})}
+        package = opened(zipped(*((f"{TOP}/{name}", data) for name, data in members.items())))
+        tags = {name: "" for name in members if not name.startswith("data/")}
+        with pytest.raises(PackageInvalid):
+            check_listed(package, {"data/a": ""}, tags)
+
+
+def test_a_member_with_a_wrong_crc_is_refused() -> None:
+    """Stock tools refuse it too; an original's SHA-256 is compared instead."""
+    data = zipped((f"{TOP}/a", b"hello"))
+    for signature, place in ((b"PK\x03\x04", 14), (CENTRAL, 16)):
+        data = patched(data, signature, place, bytes(4))
+    with pytest.raises(PackageInvalid, match="CRC"):
+        opened(data).read("a")
+
+
+def test_a_file_is_no_folder_as_well() -> None:
+    """Two extractors would make different things of it."""
+    with pytest.raises(PackageInvalid, match="folder"):
+        opened(zipped((f"{TOP}/data", b"x"), (f"{TOP}/data/a", b"y")))
+
+
+def test_no_second_archive_finds_room() -> None:
+    """Before, between, behind and beside: wherever another reader could find another directory."""
+    good = zipped((f"{TOP}/a", b"hello"), (f"{TOP}/b", b"world"))
+    evil = zipped((f"{TOP}/a", b"forgd"), (f"{TOP}/b", b"world"))
+    end = good.rindex(b"PK\x05\x06")
+    directory = good.index(CENTRAL)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, directory, 1)
+    for data in (
+        evil + good,
+        b"junk" + good,
+        good[:end] + locator + good[end:],
+        good[:directory] + b"room" + good[directory:],
+        good + b"\x00",
+        patched(good, b"PK\x05\x06", 20, b"\x04\x00") + evil[:4],
+    ):
+        with pytest.raises(PackageInvalid):
+            opened(data)
