@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 from evidence.errors import EvidenceError
 from evidence.known_keys import MAX_BYTES, KnownKeys, parse_known_keys
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"cannot read {name}: {error.strerror or 'the file gives no bytes'}")
     except EvidenceError as error:
         parser.error(error.detail)
-    except Exception:  # noqa: BLE001  whatever it is, it is not a changed package
+    except Exception as error:  # whatever it is, it is not a changed package
         traceback.print_exc()
-        return DEFECT
+        raise SystemExit(DEFECT) from error
     if chosen.json:
         text = json.dumps(report.to_json(), ensure_ascii=False, indent=2)
     else:
@@ -93,17 +93,17 @@ def _judge(parser: _Parser, path: Path, known: KnownKeys, at: datetime) -> Repor
 
 def _written(text: str) -> bool:
     """Print, in whatever characters the terminal has; say whether all of it went out."""
-    out: io.TextIOBase | None = sys.stdout  # type: ignore[assignment]  # None where it was closed
-    if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # names of authorities are in any script
+    there = cast("TextIO | None", sys.stdout) is not None  # None where the caller closed it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of authorities are in any script
     try:
-        print(text, file=out, flush=True)
+        print(text, flush=True)
     except OSError as error:
         with suppress(OSError):
             sys.stdout.close()  # else the interpreter tries again at its end and says 120
         sys.stderr.write(f"the report could not be written: {error.strerror}\n")
         return False
-    return out is not None
+    return there
 
 
 def render(report: Report) -> str:

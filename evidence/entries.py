@@ -299,8 +299,11 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
 
 def _status_size(entry: Entry, view: LogView) -> int:
     """The log size as of which this statement confirms the chain; 0 if it does not."""
-    status = entry.statement.body.get("keyring")
+    body = entry.statement.body
+    status = body.get("keyring")
     if entry.statement.kind != "check" or not isinstance(status, dict):
+        return 0  # the schema allows a status in a check of the key ring only
+    if body["outcome"] != "pass":
         return 0
     sequence, size = status["sequence"], status["size"]
     if not isinstance(sequence, int) or not isinstance(size, int) or size > entry.index:

@@ -102,7 +102,7 @@ def test_a_name_in_another_script_is_printed_everywhere(
 
     ended = called(package, keys, PYTHONIOENCODING=encoding)
 
-    assert (0, True) == (ended.returncode, b"\\u6388\\u65f6" in ended.stdout)
+    assert (ended.returncode, b"\\u6388\\u65f6" in ended.stdout) == (0, True)
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-", "| true; exit ${PIPESTATUS[0]}"])
@@ -123,7 +123,7 @@ def test_a_package_that_cannot_be_read_is_64(package: str, redirect: str) -> Non
     """A pipe, and a file whose bytes cannot be had, are mistakes of the caller."""
     ended = called(Path(package), VECTORS / "known-keys.json", redirect)
 
-    assert (64, True) == (ended.returncode, b"cannot read" in ended.stderr)
+    assert (ended.returncode, b"cannot read" in ended.stderr) == (64, True)
     assert b"None" not in ended.stderr
 
 
@@ -137,6 +137,7 @@ def test_a_defect_of_the_verifier_is_70(
 
     monkeypatch.setattr(command, "verify_package", fail)
 
-    actual = run("good.zip")
+    with pytest.raises(SystemExit) as caught:
+        run("good.zip")
 
-    assert (70, True) == (actual, "out of order" in capsys.readouterr().err)
+    assert (caught.value.code, "out of order" in capsys.readouterr().err) == (70, True)

@@ -277,6 +277,18 @@ def test_a_revocation_that_was_left_out_is_noticed() -> None:
     assert "key.status" in outcomes(report, Outcome.UNCONFIRMED)
 
 
+@pytest.mark.parametrize("outcome", ["fail", "degraded"])
+def test_a_check_that_failed_confirms_no_chain(outcome: str) -> None:
+    """The server's word that something is wrong with the key chain is no word that it is whole."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    world.status(outcome)
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
+    assert "key.status" in outcomes(report, Outcome.UNCONFIRMED)
+
+
 def test_an_unenrolled_device_is_refused() -> None:
     """A capture signed by a key that no registrar enrolled fails key.validity."""
     world, _ = world_with_photo()

@@ -5,6 +5,7 @@ the code, with the project's verifier. Where the document left a choice open, it
 the expected outcomes of the vectors (not at the code).
 """
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from evidence.known_keys import parse_known_keys
+from evidence.report import Outcome
+from evidence.schema import parse_time
+from evidence.statement import SignedStatement
+from evidence.verify import verify_package
+from tests.evidence.package_maker import World, stamped, written
+from tests.evidence.timestamp_maker import Authority
 from tests.tools import ROOT, require_tool
 
 SOURCES = Path(__file__).resolve().parent / "stranger"
@@ -111,3 +119,66 @@ def test_a_flipped_bit_is_judged_alike_by_both_verifiers(stranger: Judge, tmp_pa
     actual = disagreements
 
     assert expected == actual
+
+
+WITHOUT_SESSION = {"session.completeness", "time.not_before"}
+
+
+def sealed(say: Callable[[World], object]) -> tuple[World, bytes, bytes]:
+    """One photo, then whatever is said; a whole package of it, and the trust file."""
+    world, authority = World(), Authority.new()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    say(world)
+    package = written(stamped(world, capture, authority)).getvalue()
+    return world, package, world.known_raw(authority)
+
+
+def doctor(world: World) -> None:
+    """Log the status in a check of another sort; no writer of ours makes it."""
+    signed = world.status()
+    raw = signed.raw.replace(b'"check":"keyring"', b'"check":"doctor"')
+    again = SignedStatement(raw=raw, signature=world.server.sign(raw), key_id=signed.key_id)
+    world.logged[-1] = (again, world.server.public_key)
+
+
+COURSES: dict[str, tuple[Callable[[World], object], set[str], set[str]]] = {
+    "whole": (World.status, set(), set()),
+    "status-of-a-failed-check": (lambda world: world.status("fail"), set(), {"key.status"}),
+    "status-in-another-check": (doctor, {"statement.signature"}, {"key.status"}),
+}
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_both_verifiers_judge_a_course_of_events_alike(
+    stranger: Judge, name: str, tmp_path: Path
+) -> None:
+    """What no vector shows, because it is about one sentence of the document."""
+    say, changed, unconfirmed = COURSES[name]
+    _, package, known_keys = sealed(say)
+    expected = (changed, unconfirmed | WITHOUT_SESSION)
+
+    assert expected == ours(package, known_keys)
+    assert expected == theirs(stranger, tmp_path, package, known_keys)
+
+
+def ours(package: bytes, known_keys: bytes) -> tuple[set[str], set[str]]:
+    """The checks that our verifier calls changed and unconfirmed."""
+    at = parse_time(EXPECTED["at"])
+    report = verify_package(io.BytesIO(package), parse_known_keys(known_keys), at)
+    changed, unconfirmed = (
+        {check.name for check in report.checks if check.outcome is outcome}
+        for outcome in (Outcome.CHANGED, Outcome.UNCONFIRMED)
+    )
+    return changed, unconfirmed
+
+
+def theirs(
+    judge: Judge, folder: Path, package: bytes, known_keys: bytes
+) -> tuple[set[str], set[str]]:
+    """The checks that the stranger calls changed and unconfirmed."""
+    (folder / "package.zip").write_bytes(package)
+    (folder / "known-keys.json").write_bytes(known_keys)
+    said = json.loads(judge(folder / "package.zip", folder / "known-keys.json").stdout)
+    return set(said["content_changed"]), set(said["cannot_confirm"])

@@ -137,7 +137,7 @@ func (r *ring) judge(s *statement) (valid, unknown bool) {
 func (r *ring) confirmed(list []*statement, organ, log string, last int64) bool {
 	for _, s := range list {
 		status, ok := s.body["keyring"].(object)
-		if s.kind != "check" || text(s.body, "check") != "keyring" || !s.valid || s.organ != organ || !ok {
+		if s.kind != "check" || text(s.body, "check") != "keyring" || text(s.body, "outcome") != "pass" || !s.valid || s.organ != organ || !ok {
 			continue
 		}
 		sequence, size := number(status, "sequence"), number(status, "size")
