@@ -5,6 +5,7 @@ each statement, verifies signature, log and key, and notes what it finds. Refuse
 an entry on the word of its neighbours: only what passed all its own checks is handed on.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,10 @@ from evidence.tlog.checkpoint import SignedCheckpoint, open_checkpoint
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
 
 _STATEMENTS = "data/statements/"
+_FOLDERS = (_STATEMENTS, "data/leaves/", "data/proofs/")
+_MEMBER = re.compile(
+    r"data/(?:(?:statements|leaves)/[0-9a-f]{64}\.json|proofs/[0-9a-f]{64}\.tlog-proof)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +80,18 @@ class LogView:
 def read_entries(package: Package, findings: Findings) -> list[Entry]:
     """Read every statement of the package and verify its own signature.
 
-    Notes `statement.signature` for each that fails; returns the others.
+    Notes `statement.signature` for each that fails, and for each member of these folders with a
+    name that no reader looks up: it would be a place to hide something, or be counted twice.
+
+    Returns:
+        The entries that passed.
     """
     found: list[Entry] = []
     for name in package.names():
-        if name.startswith(_STATEMENTS):
+        if name.startswith(_FOLDERS) and not _MEMBER.fullmatch(name):
+            misnamed = PackageInvalid("A file among the statements has a name that none can have.")
+            findings.error("statement.signature", misnamed, subject=name)
+        elif name.startswith(_STATEMENTS):
             statement_id = name.removeprefix(_STATEMENTS).removesuffix(".json")
             try:
                 found.append(_read_entry(package, statement_id))

@@ -10,6 +10,7 @@ import pytest
 
 from evidence.errors import DigestMismatch, EvidenceError
 from evidence.keys import P256Signer
+from evidence.kinds import KINDS
 from evidence.known_keys import KnownKeys
 from evidence.packing import FOLDER, write_package
 from evidence.report import CHECKS, Outcome, Report
@@ -28,6 +29,7 @@ from tests.evidence.package_maker import (
 )
 from tests.evidence.timestamp_maker import NOW as TOKEN_TIME
 from tests.evidence.timestamp_maker import Authority, Making
+from tests.vectors.packages.regenerate import edited
 
 if TYPE_CHECKING:
     from evidence.statement import SignedStatement
@@ -209,6 +211,21 @@ def test_an_unlisted_member_is_noticed() -> None:
     with zipfile.ZipFile(data, "a") as archive:
         archive.writestr(f"{FOLDER}/data/extra.txt", b"x")
     assert {"package.manifest"} == outcomes(verify(data.getvalue(), world.known()), Outcome.CHANGED)
+
+
+@pytest.mark.parametrize(
+    "name", ["statements/{}", "statements/x/{}.json", "leaves/{}.txt", "proofs/{}.json"]
+)
+def test_a_second_file_for_a_statement_is_noticed(name: str) -> None:
+    """Nobody signed it, and it must not make one custody event two."""
+    world, capture = world_with_photo()
+    custody = KINDS["custody"]
+    event = world.say(world.server, custody.name, custody.example, about=capture.id)
+    package = written(world.contents([capture])).getvalue()
+    report = verify(edited(package, {f"data/{name.format(event.id)}": b"x"}), world.known())
+    assert outcomes(report, Outcome.CHANGED) == {"statement.signature"}
+    said = [check.detail for check in report.checks if check.name == "custody.trail"]
+    assert [detail[:1] for detail in said] == ["1"]
 
 
 def test_a_dropped_statement_is_noticed() -> None:

@@ -23,6 +23,7 @@ from evidence.verify import verify_package
 from tests.evidence.package_maker import World, stamped, written
 from tests.evidence.timestamp_maker import Authority
 from tests.tools import ROOT, require_tool
+from tests.vectors.packages.regenerate import edited
 
 SOURCES = Path(__file__).resolve().parent / "stranger"
 VECTORS = ROOT / "tests" / "vectors" / "packages"
@@ -161,6 +162,19 @@ def test_both_verifiers_judge_a_course_of_events_alike(
 
     assert expected == ours(package, known_keys)
     assert expected == theirs(stranger, tmp_path, package, known_keys)
+
+
+@pytest.mark.parametrize("name", ["statements/{}", "leaves/{}.txt", "proofs/{}.json"])
+def test_both_verifiers_refuse_a_second_file_for_a_statement(
+    stranger: Judge, name: str, tmp_path: Path
+) -> None:
+    """A name that no statement, leaf or proof can have is not passed over, nor read as another."""
+    world, package, known_keys = sealed(World.status)
+    added = edited(package, {f"data/{name.format(world.head)}": b"x"})
+    expected = ({"statement.signature"}, WITHOUT_SESSION)
+
+    assert expected == ours(added, known_keys)
+    assert expected == theirs(stranger, tmp_path, added, known_keys)
 
 
 def ours(package: bytes, known_keys: bytes) -> tuple[set[str], set[str]]:
