@@ -148,7 +148,8 @@ def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) ->
             _leave_out(by_checkpoint[data], findings)
         placed = _placed(by_checkpoint[chosen], notes[chosen], findings)
         keyring = Keyring(known.audience, known.registrars)
-        chain = _fold(keyring, placed, findings)
+        pinned = {registrar.organ for registrar in known.registrars}
+        chain = _fold(keyring, pinned, placed, findings)
         views.append(
             LogView(data=chosen, signed=notes[chosen], entries=placed, keyring=keyring, chain=chain)
         )
@@ -228,14 +229,21 @@ def _placed(
 
 
 def _fold(
-    keyring: Keyring, entries: Iterable[Entry], findings: Findings
+    keyring: Keyring, pinned: set[str], entries: Iterable[Entry], findings: Findings
 ) -> dict[str, dict[int, str]]:
-    """Follow each organ's chain as far as it holds; what stands behind a break is not taken."""
+    """Follow each organ's chain as far as it holds; what stands behind a break is not taken.
+
+    Without a pinned registrar of the organ nothing was broken: the trust file is short of one.
+    """
     chain: dict[str, dict[int, str]] = {}
     broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
         if statement.kind != "key" or statement.organ in broken:
+            continue
+        if statement.organ not in pinned:
+            missing = KeyUnknown("No registrar is pinned for this organ.")
+            findings.error("key.chain", missing, subject=statement.id, outcome=Outcome.UNCONFIRMED)
             continue
         try:
             keyring.apply(statement, entry.index)

@@ -267,6 +267,14 @@ def test_a_key_that_vouches_for_itself_is_refused() -> None:
     assert Outcome.CHANGED is report.outcome
 
 
+def test_an_organ_without_a_pinned_registrar_cannot_be_confirmed() -> None:
+    """An older trust file that does not know the organ yet accuses nobody of a forgery."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture])).getvalue(), world.known(registrars=()))
+    assert outcomes(report, Outcome.CHANGED) == set()
+    assert {"key.chain", "key.validity"} <= outcomes(report, Outcome.UNCONFIRMED)
+
+
 def test_a_revoked_key_signs_nothing_more() -> None:
     """A capture logged after its key's revocation fails key.validity."""
     world = World()

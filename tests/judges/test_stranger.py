@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from evidence.known_keys import parse_known_keys
+from evidence.known_keys import parse_known_keys, write_known_keys
 from evidence.report import Outcome
 from evidence.schema import parse_time
 from evidence.statement import SignedStatement
@@ -162,6 +163,20 @@ def test_both_verifiers_judge_a_course_of_events_alike(
 
     assert expected == ours(package, known_keys)
     assert expected == theirs(stranger, tmp_path, package, known_keys)
+
+
+def test_both_verifiers_accuse_no_organ_without_a_pinned_registrar(
+    stranger: Judge, tmp_path: Path
+) -> None:
+    """A trust file that does not know the organ cannot say that its chain was broken."""
+    world, package, known_keys = sealed(World.status)
+    known = replace(parse_known_keys(known_keys), registrars=())
+    short = write_known_keys(known, [world.root])
+    keys = {"key.chain", "key.validity", "key.status", "content.stored"}
+    expected = (set[str](), keys | WITHOUT_SESSION)
+
+    assert expected == ours(package, short)
+    assert expected == theirs(stranger, tmp_path, package, short)
 
 
 @pytest.mark.parametrize("name", ["statements/{}", "leaves/{}.txt", "proofs/{}.json"])

@@ -232,9 +232,12 @@ func (p *pack) keys() {
 		logs[s.log] = append(logs[s.log], s)
 	}
 	for log, list := range logs {
-		ring, ok := buildRing(list, p.known)
+		ring, ok, strange := buildRing(list, p.known)
 		if !ok {
 			p.change("key.chain")
+		}
+		if strange {
+			p.confirm("key.chain")
 		}
 		last := map[string]int64{}
 		for _, s := range list {
