@@ -5,25 +5,32 @@ file of `evidence` with input and output. Refuses to fetch anything, and to look
 keys inside the package.
 
 Exit status: 0 every check that decides passed; 1 content changed; 2 cannot decide, and the
-report says what is missing; 64 wrong usage.
+report says what is missing; 64 wrong usage, or a file that cannot be read; 70 a defect of this
+program; 74 the report could not be written. 1 is never the status of an accident.
 """
 
 import argparse
+import io
 import json
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 from evidence.errors import EvidenceError
-from evidence.known_keys import parse_known_keys
+from evidence.known_keys import MAX_BYTES, KnownKeys, parse_known_keys
 from evidence.report import NOT_PROVEN, PROVEN, Outcome, Report
 from evidence.schema import format_time, parse_time
 from evidence.verify import verify_package
 
 EXIT = {Outcome.PASS: 0, Outcome.CHANGED: 1, Outcome.UNCONFIRMED: 2, Outcome.UNCHECKED: 2}
+# Source: sysexits of 4.3BSD, EX_USAGE, EX_SOFTWARE and EX_IOERR
 USAGE = 64
+DEFECT = 70
+UNWRITTEN = 74
 _MARKS = {
     Outcome.PASS: "ok  ",
     Outcome.CHANGED: "FAIL",
@@ -56,18 +63,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         at = parse_time(chosen.at) if chosen.at else datetime.now(UTC)  # noqa: TID251
-        known = parse_known_keys(chosen.known_keys.read_bytes())
-        with chosen.package.open("rb") as stream:
-            report = verify_package(stream, known, at)
+        report = _judge(parser, chosen.package, _known(chosen.known_keys), at)
     except OSError as error:
-        parser.error(f"cannot read {error.filename}: {error.strerror}")
+        name = error.filename or chosen.package
+        parser.error(f"cannot read {name}: {error.strerror or 'the file gives no bytes'}")
     except EvidenceError as error:
         parser.error(error.detail)
+    except Exception as error:  # whatever it is, it is not a changed package
+        traceback.print_exc()
+        raise SystemExit(DEFECT) from error
     if chosen.json:
-        print(json.dumps(report.to_json(), ensure_ascii=False, indent=2))
+        text = json.dumps(report.to_json(), ensure_ascii=False, indent=2)
     else:
-        print(render(report))
-    return EXIT[report.outcome]
+        text = render(report)
+    return EXIT[report.outcome] if _written(text) else UNWRITTEN
+
+
+def _known(path: Path) -> KnownKeys:
+    with path.open("rb") as stream:
+        return parse_known_keys(stream.read(MAX_BYTES + 1))
+
+
+def _judge(parser: _Parser, path: Path, known: KnownKeys, at: datetime) -> Report:
+    with path.open("rb") as stream:
+        if not stream.seekable():
+            parser.error(f"cannot read {path}: a package must be a file, not a pipe")
+        return verify_package(stream, known, at)
+
+
+def _written(text: str) -> bool:
+    """Print, in whatever characters the terminal has; say whether all of it went out."""
+    there = cast("TextIO | None", sys.stdout) is not None  # None where the caller closed it
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of authorities are in any script
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        with suppress(OSError):
+            sys.stdout.close()  # else the interpreter tries again at its end and says 120
+        sys.stderr.write(f"the report could not be written: {error.strerror}\n")
+        return False
+    return there
 
 
 def render(report: Report) -> str:

@@ -5,6 +5,7 @@ each statement, verifies signature, log and key, and notes what it finds. Refuse
 an entry on the word of its neighbours: only what passed all its own checks is handed on.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,10 @@ from evidence.tlog.checkpoint import SignedCheckpoint, open_checkpoint
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
 
 _STATEMENTS = "data/statements/"
+_FOLDERS = (_STATEMENTS, "data/leaves/", "data/proofs/")
+_MEMBER = re.compile(
+    r"data/(?:(?:statements|leaves)/[0-9a-f]{64}\.json|proofs/[0-9a-f]{64}\.tlog-proof)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +80,18 @@ class LogView:
 def read_entries(package: Package, findings: Findings) -> list[Entry]:
     """Read every statement of the package and verify its own signature.
 
-    Notes `statement.signature` for each that fails; returns the others.
+    Notes `statement.signature` for each that fails, and for each member of these folders with a
+    name that no reader looks up: it would be a place to hide something, or be counted twice.
+
+    Returns:
+        The entries that passed.
     """
     found: list[Entry] = []
     for name in package.names():
-        if name.startswith(_STATEMENTS):
+        if name.startswith(_FOLDERS) and not _MEMBER.fullmatch(name):
+            misnamed = PackageInvalid("A file among the statements has a name that none can have.")
+            findings.error("statement.signature", misnamed, subject=name)
+        elif name.startswith(_STATEMENTS):
             statement_id = name.removeprefix(_STATEMENTS).removesuffix(".json")
             try:
                 found.append(_read_entry(package, statement_id))
@@ -136,7 +148,8 @@ def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) ->
             _leave_out(by_checkpoint[data], findings)
         placed = _placed(by_checkpoint[chosen], notes[chosen], findings)
         keyring = Keyring(known.audience, known.registrars)
-        chain = _fold(keyring, placed, findings)
+        pinned = {registrar.organ for registrar in known.registrars}
+        chain = _fold(keyring, pinned, placed, findings)
         views.append(
             LogView(data=chosen, signed=notes[chosen], entries=placed, keyring=keyring, chain=chain)
         )
@@ -216,14 +229,21 @@ def _placed(
 
 
 def _fold(
-    keyring: Keyring, entries: Iterable[Entry], findings: Findings
+    keyring: Keyring, pinned: set[str], entries: Iterable[Entry], findings: Findings
 ) -> dict[str, dict[int, str]]:
-    """Follow each organ's chain as far as it holds; what stands behind a break is not taken."""
+    """Follow each organ's chain as far as it holds; what stands behind a break is not taken.
+
+    Without a pinned registrar of the organ nothing was broken: the trust file is short of one.
+    """
     chain: dict[str, dict[int, str]] = {}
     broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
         if statement.kind != "key" or statement.organ in broken:
+            continue
+        if statement.organ not in pinned:
+            missing = KeyUnknown("No registrar is pinned for this organ.")
+            findings.error("key.chain", missing, subject=statement.id, outcome=Outcome.UNCONFIRMED)
             continue
         try:
             keyring.apply(statement, entry.index)
@@ -299,8 +319,11 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
 
 def _status_size(entry: Entry, view: LogView) -> int:
     """The log size as of which this statement confirms the chain; 0 if it does not."""
-    status = entry.statement.body.get("keyring")
+    body = entry.statement.body
+    status = body.get("keyring")
     if entry.statement.kind != "check" or not isinstance(status, dict):
+        return 0  # the schema allows a status in a check of the key ring only
+    if body["outcome"] != "pass":
         return 0
     sequence, size = status["sequence"], status["size"]
     if not isinstance(sequence, int) or not isinstance(size, int) or size > entry.index:

@@ -4,7 +4,8 @@ Does: reads and writes the pinned registrars, log keys, witness policies and tim
 roots. Every file is signed by a threshold of its own root keys, so that nobody can be given
 one with keys that no one holds; a successor also by a threshold of its predecessor's.
 Refuses: unknown members, a lower version, another deployment, a signature that does not
-verify, one key twice, and a signature of a key that is in neither set. Expiry is the caller's
+verify, one key twice, a signature of a key that is in neither set, and a root certificate
+that cannot be read (else every token under it would look damaged). Expiry is the caller's
 question: it needs a clock.
 
     {"signatures":[{"key_id":"<hex>","signature":"<base64>"}],
@@ -20,6 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
+
+from cryptography import x509
 
 from evidence.canonical import JSONObject, JSONValue, canonicalise, parse_canonical
 from evidence.digest import sha256_hex
@@ -39,6 +42,7 @@ from evidence.schema import (
     format_time,
     parse_time,
 )
+from evidence.timestamp.reading import CERTIFICATE_ERRORS
 from evidence.tlog.note import VerifierKey, parse_vkey
 from evidence.tlog.policy import Policy, parse_policy
 
@@ -284,14 +288,24 @@ def _read(document: JSONObject, digest: str) -> KnownKeys:
         root_keys=root_keys,
         registrars=_registrars(cast("list[dict[str, str]]", signed["registrars"])),
         logs=_logs(cast("list[dict[str, JSONValue]]", signed["logs"])),
-        tsa_roots=tuple(
-            PinnedRoot(
-                name=item["name"],
-                certificate=decode_base64(item["certificate"]),
-                compromised_since=_optional_time(item, "compromised_since"),
-            )
-            for item in cast("list[dict[str, str]]", signed["tsa_roots"])
-        ),
+        tsa_roots=tuple(map(_tsa_root, cast("list[dict[str, str]]", signed["tsa_roots"]))),
+    )
+
+
+def _tsa_root(item: dict[str, str]) -> PinnedRoot:
+    der = decode_base64(item["certificate"])
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        _ = certificate.subject, certificate.public_key()  # these are read late
+    except CERTIFICATE_ERRORS as error:
+        raise KnownKeysInvalid(
+            "The certificate of a time-stamping authority cannot be read.",
+            pointer="/signed/tsa_roots",
+        ) from error
+    return PinnedRoot(
+        name=item["name"],
+        certificate=der,
+        compromised_since=_optional_time(item, "compromised_since"),
     )
 
 

@@ -23,6 +23,7 @@ from evidence.digest import sha256_hex
 from evidence.errors import (
     FieldInvalid,
     FieldMissing,
+    FieldUnknown,
     KindUnknown,
     SignatureInvalid,
     VersionUnknown,
@@ -282,6 +283,10 @@ def _check_demanded(kind: Kind, document: JSONObject, body: Mapping[str, JSONVal
         if key not in place:
             msg = "A member that this action or phase demands is missing."
             raise FieldMissing(msg, pointer=name if place is document else f"/body/{name}")
+    for name, only in kind.reserved.items():
+        if name in body and word != only:
+            msg = f"The member stands only where {kind.selector} is {only}."
+            raise FieldUnknown(msg, pointer=f"/body/{name}")
 
 
 def _about_of(member: JSONObject) -> About:

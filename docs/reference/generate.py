@@ -120,6 +120,8 @@ def kind_section(kind: Kind) -> str:
     for word, names in kind.demanded.items():
         needed = ", ".join(f"`{name}`" for name in sorted(names))
         parts.append(f"With `{kind.selector}` = `{word}`: {needed} must be there.\n")
+    for name, word in kind.reserved.items():
+        parts.append(f"`{name}` may be there only with `{kind.selector}` = `{word}`.\n")
     example = json.dumps(kind.example, ensure_ascii=False, indent=2)
     parts.append(f"A body that the schema accepts:\n\n```json\n{example}\n```\n")
     return "\n".join(parts)

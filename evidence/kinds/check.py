@@ -2,7 +2,8 @@
 
 Signed by the server: doctor, scrub, monitor, recovery after a crash, and the state of the
 key chain at a log size (`keyring`), which a package carries so that an omitted revocation
-would be a signed lie instead of a gap.
+would be a signed lie instead of a gap. No other check may carry that state: it confirms a
+chain, and must not do so in passing.
 """
 
 from evidence.kinds.members import CODE, CONTENT, EXAMPLE_ID, ORIGIN, STATEMENT_ID, Kind, Role
@@ -47,4 +48,7 @@ KIND = Kind(
         },
         "outcome": "pass",
     },
+    selector="check",
+    demanded={"keyring": frozenset({"keyring"})},
+    reserved={"keyring": "keyring"},
 )

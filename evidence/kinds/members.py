@@ -50,6 +50,7 @@ class Kind:
         selector: the member whose word decides what else must be there, or empty.
         demanded: for each such word the optional members that become mandatory; a name
             that begins with `/` is a member of the envelope.
+        reserved: members of the body that may be there with one such word only.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Kind:
     needs_about: bool = False
     selector: str = ""
     demanded: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    reserved: Mapping[str, str] = field(default_factory=dict[str, str])
     version: int = 1
 
     @property

@@ -15,7 +15,7 @@ from evidence.errors import (
 )
 from evidence.keyring import Keyring, Registrar
 from evidence.keys import P256Signer
-from evidence.known_keys import check_successor, parse_known_keys, write_known_keys
+from evidence.known_keys import PinnedRoot, check_successor, parse_known_keys, write_known_keys
 from evidence.statement import SignedStatement, Statement, parse_statement
 from tests.evidence.package_maker import AUDIENCE, ORGAN, World
 
@@ -263,6 +263,15 @@ def test_malformed_known_keys_are_refused(raw: bytes) -> None:
     """Whatever is wrong with the trust file, it is refused as such."""
     with pytest.raises(KnownKeysInvalid):
         parse_known_keys(raw)
+
+
+@pytest.mark.parametrize("certificate", [b"no certificate", b"\x30\x03\x02\x01\x01"])
+def test_a_pinned_root_is_a_certificate(certificate: bytes) -> None:
+    """What cannot be read is refused here: later it would make every token look damaged."""
+    world = World()
+    wrong = PinnedRoot(name="an authority", certificate=certificate)
+    with pytest.raises(KnownKeysInvalid):
+        write_known_keys(replace(world.known(), tsa_roots=(wrong,)), [world.root])
 
 
 def test_known_keys_name_nothing_twice() -> None:

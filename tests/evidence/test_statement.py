@@ -174,6 +174,21 @@ def test_a_faulty_member_is_named(
     assert pointer == caught.value.pointer
 
 
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"check": "doctor"}, FieldUnknown), ({"keyring": None}, FieldMissing)],
+)
+def test_the_state_of_the_key_chain_stands_in_its_own_check_only(
+    change: dict[str, object], error: type[EvidenceError]
+) -> None:
+    """A doctor that also confirms the key chain, and a check of it that says nothing, are none."""
+    kind = next(kind for kind in ALL if kind.name == "check")
+    body = {name: value for name, value in {**kind.example, **change}.items() if value is not None}
+    with pytest.raises(error) as caught:
+        parse_statement(changed(type="fengni/check/v1", body=body))
+    assert caught.value.pointer == "/body/keyring"
+
+
 def test_a_kind_that_needs_a_subject_demands_it() -> None:
     """`stored` without `about` is no statement."""
     kind = next(kind for kind in ALL if kind.name == "stored")

@@ -10,6 +10,7 @@ import pytest
 
 from evidence.errors import DigestMismatch, EvidenceError
 from evidence.keys import P256Signer
+from evidence.kinds import KINDS
 from evidence.known_keys import KnownKeys
 from evidence.packing import FOLDER, write_package
 from evidence.report import CHECKS, Outcome, Report
@@ -28,6 +29,7 @@ from tests.evidence.package_maker import (
 )
 from tests.evidence.timestamp_maker import NOW as TOKEN_TIME
 from tests.evidence.timestamp_maker import Authority, Making
+from tests.vectors.packages.regenerate import edited
 
 if TYPE_CHECKING:
     from evidence.statement import SignedStatement
@@ -211,6 +213,21 @@ def test_an_unlisted_member_is_noticed() -> None:
     assert {"package.manifest"} == outcomes(verify(data.getvalue(), world.known()), Outcome.CHANGED)
 
 
+@pytest.mark.parametrize(
+    "name", ["statements/{}", "statements/x/{}.json", "leaves/{}.txt", "proofs/{}.json"]
+)
+def test_a_second_file_for_a_statement_is_noticed(name: str) -> None:
+    """Nobody signed it, and it must not make one custody event two."""
+    world, capture = world_with_photo()
+    custody = KINDS["custody"]
+    event = world.say(world.server, custody.name, custody.example, about=capture.id)
+    package = written(world.contents([capture])).getvalue()
+    report = verify(edited(package, {f"data/{name.format(event.id)}": b"x"}), world.known())
+    assert outcomes(report, Outcome.CHANGED) == {"statement.signature"}
+    said = [check.detail for check in report.checks if check.name == "custody.trail"]
+    assert [detail[:1] for detail in said] == ["1"]
+
+
 def test_a_dropped_statement_is_noticed() -> None:
     """A removed statement fails package.manifest."""
     world, capture = world_with_photo()
@@ -250,6 +267,14 @@ def test_a_key_that_vouches_for_itself_is_refused() -> None:
     assert Outcome.CHANGED is report.outcome
 
 
+def test_an_organ_without_a_pinned_registrar_cannot_be_confirmed() -> None:
+    """An older trust file that does not know the organ yet accuses nobody of a forgery."""
+    world, capture = world_with_photo()
+    report = verify(written(world.contents([capture])).getvalue(), world.known(registrars=()))
+    assert outcomes(report, Outcome.CHANGED) == set()
+    assert {"key.chain", "key.validity"} <= outcomes(report, Outcome.UNCONFIRMED)
+
+
 def test_a_revoked_key_signs_nothing_more() -> None:
     """A capture logged after its key's revocation fails key.validity."""
     world = World()
@@ -274,6 +299,18 @@ def test_a_revocation_that_was_left_out_is_noticed() -> None:
     contents = world.contents([capture])
     hidden = [item for item in contents.statements if item.signed.id != world.head]
     report = verify(written(replace(contents, statements=hidden)).getvalue(), world.known())
+    assert "key.status" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+@pytest.mark.parametrize("outcome", ["fail", "degraded"])
+def test_a_check_that_failed_confirms_no_chain(outcome: str) -> None:
+    """The server's word that something is wrong with the key chain is no word that it is whole."""
+    world = World()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    world.status(outcome)
+    report = verify(written(world.contents([capture])).getvalue(), world.known())
     assert "key.status" in outcomes(report, Outcome.UNCONFIRMED)
 
 

@@ -5,16 +5,26 @@ the code, with the project's verifier. Where the document left a choice open, it
 the expected outcomes of the vectors (not at the code).
 """
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from evidence.known_keys import parse_known_keys, write_known_keys
+from evidence.report import Outcome
+from evidence.schema import parse_time
+from evidence.statement import SignedStatement
+from evidence.verify import verify_package
+from tests.evidence.package_maker import World, stamped, written
+from tests.evidence.timestamp_maker import Authority
 from tests.tools import ROOT, require_tool
+from tests.vectors.packages.regenerate import edited
 
 SOURCES = Path(__file__).resolve().parent / "stranger"
 VECTORS = ROOT / "tests" / "vectors" / "packages"
@@ -111,3 +121,93 @@ def test_a_flipped_bit_is_judged_alike_by_both_verifiers(stranger: Judge, tmp_pa
     actual = disagreements
 
     assert expected == actual
+
+
+WITHOUT_SESSION = {"session.completeness", "time.not_before"}
+
+
+def sealed(say: Callable[[World], object]) -> tuple[World, bytes, bytes]:
+    """One photo, then whatever is said; a whole package of it, and the trust file."""
+    world, authority = World(), Authority.new()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    say(world)
+    package = written(stamped(world, capture, authority)).getvalue()
+    return world, package, world.known_raw(authority)
+
+
+def doctor(world: World) -> None:
+    """Log the status in a check of another sort; no writer of ours makes it."""
+    signed = world.status()
+    raw = signed.raw.replace(b'"check":"keyring"', b'"check":"doctor"')
+    again = SignedStatement(raw=raw, signature=world.server.sign(raw), key_id=signed.key_id)
+    world.logged[-1] = (again, world.server.public_key)
+
+
+COURSES: dict[str, tuple[Callable[[World], object], set[str], set[str]]] = {
+    "whole": (World.status, set(), set()),
+    "status-of-a-failed-check": (lambda world: world.status("fail"), set(), {"key.status"}),
+    "status-in-another-check": (doctor, {"statement.signature"}, {"key.status"}),
+}
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_both_verifiers_judge_a_course_of_events_alike(
+    stranger: Judge, name: str, tmp_path: Path
+) -> None:
+    """What no vector shows, because it is about one sentence of the document."""
+    say, changed, unconfirmed = COURSES[name]
+    _, package, known_keys = sealed(say)
+    expected = (changed, unconfirmed | WITHOUT_SESSION)
+
+    assert expected == ours(package, known_keys)
+    assert expected == theirs(stranger, tmp_path, package, known_keys)
+
+
+def test_both_verifiers_accuse_no_organ_without_a_pinned_registrar(
+    stranger: Judge, tmp_path: Path
+) -> None:
+    """A trust file that does not know the organ cannot say that its chain was broken."""
+    world, package, known_keys = sealed(World.status)
+    known = replace(parse_known_keys(known_keys), registrars=())
+    short = write_known_keys(known, [world.root])
+    keys = {"key.chain", "key.validity", "key.status", "content.stored"}
+    expected = (set[str](), keys | WITHOUT_SESSION)
+
+    assert expected == ours(package, short)
+    assert expected == theirs(stranger, tmp_path, package, short)
+
+
+@pytest.mark.parametrize("name", ["statements/{}", "leaves/{}.txt", "proofs/{}.json"])
+def test_both_verifiers_refuse_a_second_file_for_a_statement(
+    stranger: Judge, name: str, tmp_path: Path
+) -> None:
+    """A name that no statement, leaf or proof can have is not passed over, nor read as another."""
+    world, package, known_keys = sealed(World.status)
+    added = edited(package, {f"data/{name.format(world.head)}": b"x"})
+    expected = ({"statement.signature"}, WITHOUT_SESSION)
+
+    assert expected == ours(added, known_keys)
+    assert expected == theirs(stranger, tmp_path, added, known_keys)
+
+
+def ours(package: bytes, known_keys: bytes) -> tuple[set[str], set[str]]:
+    """The checks that our verifier calls changed and unconfirmed."""
+    at = parse_time(EXPECTED["at"])
+    report = verify_package(io.BytesIO(package), parse_known_keys(known_keys), at)
+    changed, unconfirmed = (
+        {check.name for check in report.checks if check.outcome is outcome}
+        for outcome in (Outcome.CHANGED, Outcome.UNCONFIRMED)
+    )
+    return changed, unconfirmed
+
+
+def theirs(
+    judge: Judge, folder: Path, package: bytes, known_keys: bytes
+) -> tuple[set[str], set[str]]:
+    """The checks that the stranger calls changed and unconfirmed."""
+    (folder / "package.zip").write_bytes(package)
+    (folder / "known-keys.json").write_bytes(known_keys)
+    said = json.loads(judge(folder / "package.zip", folder / "known-keys.json").stdout)
+    return set(said["content_changed"]), set(said["cannot_confirm"])

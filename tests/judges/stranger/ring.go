@@ -28,9 +28,10 @@ var roles = map[string]string{
 	"submission": "server party", "key": "registrar",
 }
 
-// buildRing takes the key statements of one log; ok is false when a chain is broken.
-func buildRing(list []*statement, known *knownKeys) (*ring, bool) {
-	r := &ring{map[string]*ringKey{}, map[string][]*statement{}, map[string]int64{}}
+// buildRing takes the key statements of one log; ok is false when a chain is broken, and
+// strange is true when one is of an organ without a pinned registrar.
+func buildRing(list []*statement, known *knownKeys) (r *ring, ok, strange bool) {
+	r = &ring{map[string]*ringKey{}, map[string][]*statement{}, map[string]int64{}}
 	for organ, spki := range known.registrars {
 		_, id, _ := readKey(spki)
 		r.keys[id] = &ringKey{organ, "registrar", "registrar", 1, -1, -1, spki}
@@ -38,16 +39,18 @@ func buildRing(list []*statement, known *knownKeys) (*ring, bool) {
 	sort.Slice(list, func(i, j int) bool { return list[i].index < list[j].index })
 	broken := map[string]bool{}
 	for _, s := range list {
-		if s.kind == "key" && !broken[s.organ] {
+		if s.kind == "key" && known.registrars[s.organ] == nil {
+			strange = true
+		} else if s.kind == "key" && !broken[s.organ] {
 			broken[s.organ] = !r.take(s, known)
 		}
 	}
 	for _, is := range broken {
 		if is {
-			return r, false
+			return r, false, strange
 		}
 	}
-	return r, true
+	return r, true, strange
 }
 
 // enrolled returns the key that s ends, if it was enrolled for that role and holder and has not ended.
@@ -137,7 +140,7 @@ func (r *ring) judge(s *statement) (valid, unknown bool) {
 func (r *ring) confirmed(list []*statement, organ, log string, last int64) bool {
 	for _, s := range list {
 		status, ok := s.body["keyring"].(object)
-		if s.kind != "check" || text(s.body, "check") != "keyring" || !s.valid || s.organ != organ || !ok {
+		if s.kind != "check" || text(s.body, "check") != "keyring" || text(s.body, "outcome") != "pass" || !s.valid || s.organ != organ || !ok {
 			continue
 		}
 		sequence, size := number(status, "sequence"), number(status, "size")

@@ -216,6 +216,11 @@ func readStatement(data []byte) (*statement, error) {
 	if s.kind == "session" && body["phase"] == "close" {
 		needs = "count"
 	}
+	if s.kind == "check" {
+		if _, there := body["keyring"]; there != (body["check"] == "keyring") {
+			return nil, errStatement
+		}
+	}
 	for _, need := range strings.Fields(needs) {
 		if _, there := body[need]; !there {
 			return nil, errStatement

@@ -101,9 +101,18 @@ func (p *pack) manifest() string {
 	return text(index, "audience")
 }
 
+var (
+	evidenceFolder = regexp.MustCompile(`^data/(statements|leaves|proofs)/`)
+	evidenceForm   = regexp.MustCompile(`^data/((statements|leaves)/[0-9a-f]{64}\.json|proofs/[0-9a-f]{64}\.tlog-proof)$`)
+)
+
 // readStatements is step 4.
 func (p *pack) readStatements() {
 	for name, data := range p.members {
+		if evidenceFolder.MatchString(name) && !evidenceForm.MatchString(name) {
+			p.change("statement.signature")
+			continue
+		}
 		id, found := strings.CutPrefix(name, "data/statements/")
 		if !found {
 			continue
@@ -223,9 +232,12 @@ func (p *pack) keys() {
 		logs[s.log] = append(logs[s.log], s)
 	}
 	for log, list := range logs {
-		ring, ok := buildRing(list, p.known)
+		ring, ok, strange := buildRing(list, p.known)
 		if !ok {
 			p.change("key.chain")
+		}
+		if strange {
+			p.confirm("key.chain")
 		}
 		last := map[string]int64{}
 		for _, s := range list {
