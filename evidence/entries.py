@@ -6,8 +6,9 @@ an entry on the word of its neighbours: only what passed all its own checks is h
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from evidence.digest import sha256_hex
 from evidence.errors import (
@@ -16,6 +17,7 @@ from evidence.errors import (
     EvidenceError,
     KeyUnknown,
     PackageInvalid,
+    TooLarge,
     TwoHistories,
     VersionUnknown,
 )
@@ -29,6 +31,7 @@ from evidence.statement import Statement, open_statement
 from evidence.tlog.checkpoint import SignedCheckpoint, open_checkpoint
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
 
+MAX_CHECKPOINTS = 64  # a package has one for each log
 _STATEMENTS = "data/statements/"
 _FOLDERS = (_STATEMENTS, "data/leaves/", "data/proofs/")
 _MEMBER = re.compile(
@@ -87,6 +90,7 @@ def read_entries(package: Package, findings: Findings) -> list[Entry]:
         The entries that passed.
     """
     found: list[Entry] = []
+    checkpoints: dict[bytes, bytes] = {}
     for name in package.names():
         if name.startswith(_FOLDERS) and not _MEMBER.fullmatch(name):
             misnamed = PackageInvalid("A file among the statements has a name that none can have.")
@@ -94,7 +98,7 @@ def read_entries(package: Package, findings: Findings) -> list[Entry]:
         elif name.startswith(_STATEMENTS):
             statement_id = name.removeprefix(_STATEMENTS).removesuffix(".json")
             try:
-                found.append(_read_entry(package, statement_id))
+                found.append(_read_entry(package, statement_id, checkpoints))
             except VersionUnknown as error:
                 findings.error(
                     "statement.signature",
@@ -112,7 +116,7 @@ def read_entries(package: Package, findings: Findings) -> list[Entry]:
     return found
 
 
-def _read_entry(package: Package, statement_id: str) -> Entry:
+def _read_entry(package: Package, statement_id: str, checkpoints: dict[bytes, bytes]) -> Entry:
     raw = package.read(f"{_STATEMENTS}{statement_id}.json")
     if sha256_hex(raw) != statement_id:
         raise DigestMismatch("A statement's bytes do not have the digest that is its id.")
@@ -124,8 +128,18 @@ def _read_entry(package: Package, statement_id: str) -> Entry:
         statement=open_statement(raw, leaf.signature, leaf.public_key),
         leaf=leaf,
         leaf_hash=hash_leaf(leaf_bytes),
-        proof=parse_tlog_proof(package.read(f"data/proofs/{statement_id}.tlog-proof")),
+        proof=_read_proof(package, statement_id, checkpoints),
     )
+
+
+def _read_proof(package: Package, statement_id: str, checkpoints: dict[bytes, bytes]) -> TlogProof:
+    """A proof; those that lead into one checkpoint share its bytes, and there are few of them."""
+    proof = parse_tlog_proof(package.read(f"data/proofs/{statement_id}.tlog-proof"))
+    if proof.checkpoint not in checkpoints:
+        if len(checkpoints) == MAX_CHECKPOINTS:
+            raise TooLarge("The proofs lead into more checkpoints than a reader takes.")
+        checkpoints[proof.checkpoint] = proof.checkpoint
+    return replace(proof, checkpoint=checkpoints[proof.checkpoint])
 
 
 def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) -> list[LogView]:
@@ -293,15 +307,14 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
     """The newest status must know the chain that the package shows, and reach its captures."""
     organs = {e.statement.organ for e in view.entries if e.statement.kind == "capture"}
     for organ in sorted(organs):
-        size = max(
-            (
-                size
-                for entry in view.entries
-                if entry.statement.id in holders and entry.statement.organ == organ
-                for size in [_status_size(entry, view)]
-            ),
-            default=0,
+        chain = set(view.chain.get(organ, {}).values())
+        places = [entry.index for entry in view.entries if entry.statement.id in chain]
+        sizes = (
+            _status_size(entry, view, places)
+            for entry in view.entries
+            if entry.statement.id in holders and entry.statement.organ == organ
         )
+        size = max(sizes, default=0)
         last = max(
             e.index
             for e in view.entries
@@ -317,8 +330,14 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
     findings.conclude("key.status")
 
 
-def _status_size(entry: Entry, view: LogView) -> int:
-    """The log size as of which this statement confirms the chain; 0 if it does not."""
+def _status_size(entry: Entry, view: LogView, places: Sequence[int]) -> int:
+    """The log size as of which this statement confirms the chain; 0 if it does not.
+
+    Args:
+        entry: any entry of the organ whose key was valid.
+        view: its log.
+        places: indexes of the organ's chain, ascending.
+    """
     body = entry.statement.body
     status = body.get("keyring")
     if entry.statement.kind != "check" or not isinstance(status, dict):
@@ -330,11 +349,8 @@ def _status_size(entry: Entry, view: LogView) -> int:
         return 0
     if status["log"] != view.signed.checkpoint.origin:
         return 0
-    organ = entry.statement.organ
-    chain = view.chain.get(organ, {})
-    shown = sum(
-        other.index < size and other.statement.id in chain.values() for other in view.entries
-    )
+    chain = view.chain.get(entry.statement.organ, {})
+    shown = bisect_left(places, size)
     whole = sequence == shown and chain.get(sequence) == status.get("head")
     return size if sequence and whole else 0
 
