@@ -93,17 +93,19 @@ def _judge(parser: _Parser, path: Path, known: KnownKeys, at: datetime) -> Repor
 
 def _written(text: str) -> bool:
     """Print, in whatever characters the terminal has; say whether all of it went out."""
-    there = cast("TextIO | None", sys.stdout) is not None  # None where the caller closed it
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of authorities are in any script
+    out = cast("TextIO | None", sys.stdout)  # None where the caller closed it
+    if isinstance(out, io.TextIOWrapper):
+        # Names of authorities are in any script.
+        cast("io.TextIOWrapper[io.BufferedWriter]", out).reconfigure(errors="backslashreplace")
     try:
         print(text, flush=True)
     except OSError as error:
         with suppress(OSError):
-            sys.stdout.close()  # else the interpreter tries again at its end and says 120
+            # Else the interpreter tries again at its end and says 120.
+            cast("TextIO", sys.stdout).close()
         sys.stderr.write(f"the report could not be written: {error.strerror}\n")
         return False
-    return there
+    return out is not None
 
 
 def render(report: Report) -> str:
