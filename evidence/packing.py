@@ -1,13 +1,14 @@
 """Writing a package: from evidence at hand to the bytes that `evidence.package` reads.
 
 Does: lays out statements, leaves, proofs, tokens, originals and bundles as a BagIt bag in a
-ZIP, the same input always giving the same bytes. Refuses: two statements of one id, and an
-original that does not have the digest that its capture announced: a package never leaves
-with a broken link inside.
+ZIP, the same input always giving the same bytes. Refuses: two statements of one id, a name
+that a reader refuses, and an original that does not have the digest that its capture announced:
+a package never leaves with a broken link inside.
 
 Source: RFC 8493; docs/evidence-format.md §8.
 """
 
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 from evidence.canonical import JSONObject, canonicalise
 from evidence.digest import Hasher, Measured, sha256_hex
+from evidence.errors import PackageInvalid
 from evidence.leaf import leaf_of
 from evidence.package import BAGIT, MAX_EXPANSION, MAX_SMALL_BYTES, ORIGINALS
 from evidence.report import NOT_PROVEN, PROVEN
@@ -38,11 +40,13 @@ EXTENSIONS: Mapping[str, str] = {
     "application/pdf": "pdf",
     "text/plain": "txt",
 }
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME = re.compile(f"{_PART}(?:/{_PART}){{0,4}}")  # docs/evidence-format.md §8
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the ZIP format's zero: times stand in statements, not here
 _README = f"""\
 This package can be checked without the authority that made it and without a network.
 
-1. pip install fengni            (the verifier and its five dependencies)
+1. pip install fengni            (the verifier and the five libraries it stands on)
 2. python -m evidence verify PACKAGE.zip --known-keys known-keys.json
 
 Take known-keys.json from somebody you trust, never from this package, and compare its
@@ -107,7 +111,8 @@ class Contents:
         originals: the captures' bytes.
         bundles: Sigstore bundles as JSON bytes, by capture id.
         trusted_root: a Sigstore trusted root as JSON bytes, for convenience.
-        attachments: further small files by plain name, such as a tool's full output.
+        attachments: further small files by plain name (letters, digits, `.`, `_`, `-`),
+            such as a tool's full output.
     """
 
     audience: str
@@ -130,13 +135,18 @@ def write_package(contents: Contents, out: BinaryIO) -> None:
 
     Raises:
         DigestMismatch: an original does not have the announced digest.
+        PackageInvalid: a name is not plain, or differs from another in the case only.
         ValueError: two statements have one id, or a small member is too large.
     """
     payload: dict[str, str] = {}
+    lowered: set[str] = set()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in _small_members(contents):
             if name in payload:
                 raise ValueError("two members of a package have one name")
+            if name.lower() in lowered or not _NAME.fullmatch(name):
+                raise PackageInvalid("A member's name is not plain, or is another's.", pointer=name)
+            lowered.add(name.lower())
             payload[name] = _add(archive, name, data)
         for original in contents.originals:
             extension = EXTENSIONS.get(original.media_type, "bin")

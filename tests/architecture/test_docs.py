@@ -95,6 +95,19 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_the_pages_count_the_libraries_of_the_verifier_alike() -> None:
+    """Whoever counts what he installed finds as many as the pages and the package itself say."""
+    lock = (ROOT / "requirements-verifier.lock").read_text("utf-8")
+    count = {5: "five"}.get(len(re.findall(r"^[a-z0-9-]+==", lock, re.MULTILINE)))
+    pages = (
+        "evidence/packing.py",
+        "docs/how-to/verify-a-package.md",
+        DOCS / "explanation" / "architecture.md",
+    )
+    said = [re.findall(r"(\w+)\s+libraries", (ROOT / page).read_text("utf-8")) for page in pages]
+    assert said == [[count]] * len(pages)
+
+
 def test_every_page_is_reached_from_the_index() -> None:
     """A reader who starts at docs/index.md or the README can reach every page."""
     reached: set[Path] = set()

@@ -4,6 +4,7 @@ import io
 import struct
 import time
 import zipfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -215,6 +216,24 @@ def test_members_are_read_within_their_limits() -> None:
     assert deflated.read("a") == b"abc" * 50
     with pytest.raises(PackageInvalid):
         list(deflated.pieces("a"))
+
+
+def test_what_compresses_too_well_is_stored() -> None:
+    """A tool's output of blanks is no bomb: the writer keeps within what a reader takes."""
+    world, capture = world_with_photo()
+    blanks = b" " * 100_000
+    contents = replace(world.contents([capture]), attachments={"output.txt": blanks})
+    package = Package(written(contents))
+    assert package.read("data/attachments/output.txt") == blanks
+
+
+@pytest.mark.parametrize("name", ["Report 1.txt", "../x", "a/b/c/d.txt", "OUTPUT.txt", "报告.txt"])
+def test_a_writer_refuses_the_names_that_a_reader_refuses(name: str) -> None:
+    """Nobody is handed a package that no verifier opens."""
+    world, capture = world_with_photo()
+    contents = world.contents([capture])
+    with pytest.raises(PackageInvalid):
+        written(replace(contents, attachments={"output.txt": b"x", name: b"x"}))
 
 
 def test_damaged_compression_is_refused() -> None:

@@ -51,7 +51,7 @@ func readKnownKeys(data []byte) (*knownKeys, error) {
 	root, _ := d["root"].(object)
 	rootKeys, _ := root["keys"].([]any)
 	if !exactly(root, []string{"threshold", "keys"}) || !fits(root["threshold"], "int,1,16") ||
-		number(root, "threshold") > int64(len(rootKeys)) {
+		number(root, "threshold") > int64(len(rootKeys)) || len(rootKeys) > 16 {
 		return nil, errKnown
 	}
 	own, signed := map[string][]byte{}, map[string]bool{}
@@ -107,7 +107,7 @@ func (k *knownKeys) readRegistrars(value any) error {
 		}
 		k.registrars[organ], seen[id] = spki, true
 	}
-	if !ok {
+	if !ok || len(list) > 1000 {
 		return errKnown
 	}
 	return nil
@@ -119,7 +119,8 @@ func (k *knownKeys) readRoots(value any) error {
 		r, _ := item.(object)
 		der, _ := unbase64(r["certificate"])
 		cert, err := x509.ParseCertificate(der)
-		if !exactly(r, []string{"name", "certificate"}, "compromised_since") || err != nil || text(r, "name") == "" {
+		if !exactly(r, []string{"name", "certificate"}, "compromised_since") || err != nil ||
+			!fits(r["name"], "text,200") || !fits(r["certificate"], "b64,16384") {
 			return errKnown
 		}
 		root := &tsaRoot{cert: cert}
@@ -131,7 +132,7 @@ func (k *knownKeys) readRoots(value any) error {
 		}
 		k.roots = append(k.roots, root)
 	}
-	if !ok {
+	if !ok || len(list) > 32 {
 		return errKnown
 	}
 	return nil
@@ -146,7 +147,8 @@ func (k *knownKeys) readLogs(value any) error {
 		keys, _ := l["keys"].([]any)
 		lines, isList := l["witness_policy"].([]any)
 		if !exactly(l, []string{"origin", "keys", "witness_policy"}, "ml_dsa_from") ||
-			!originForm.MatchString(origin) || k.logs[origin] != nil || len(keys) == 0 || !isList {
+			!originForm.MatchString(origin) || k.logs[origin] != nil || len(keys) == 0 || !isList ||
+			!fits(l["keys"], "list,16,text,2400") || !fits(l["witness_policy"], "list,256,text,2400") {
 			return errKnown
 		}
 		pinned := &pinnedLog{}
@@ -178,7 +180,7 @@ func (k *knownKeys) readLogs(value any) error {
 		}
 		k.logs[origin] = pinned
 	}
-	if !ok {
+	if !ok || len(list) > 100 {
 		return errKnown
 	}
 	return nil

@@ -86,7 +86,7 @@ func (p *pack) manifest() string {
 	}
 	index, err := parseCanonical(p.members["data/index.json"], 4<<20)
 	list, isList := index["captures"].([]any)
-	ok = ok && err == nil && isList && exactly(index, []string{"audience", "captures", "format", "made_at"}) &&
+	ok = ok && err == nil && isList && len(list) <= 20_000 && exactly(index, []string{"audience", "captures", "format", "made_at"}) &&
 		index["format"] == "fengni/package/v1" && matches(index["audience"], nameForm) && isTime(index["made_at"])
 	seen := map[string]bool{}
 	for _, item := range list {
