@@ -213,6 +213,11 @@ def exception_handlers(metrics: Metrics) -> Handlers:
                 response.headers["allow"] = value
         return response
 
+    def too_deep(request: AnyRequest, _error: RecursionError) -> Response[bytes]:
+        """A body nested so deeply that the JSON reader gave up."""
+        nested = Occurrence(kind=REGISTRY["bad_request"], detail="The body is nested too deeply.")
+        return answer(request, nested)
+
     def unforeseen(request: AnyRequest, error: Exception) -> Response[bytes]:
         _log.error("unforeseen", request=request_id_of(request), exc_info=error)
         return answer(request, Occurrence(kind=REGISTRY["internal"], detail="It was recorded."))
@@ -223,6 +228,7 @@ def exception_handlers(metrics: Metrics) -> Handlers:
         Refusal: ours,
         Problem: ours,
         HTTPException: framework,
+        RecursionError: too_deep,
         Exception: unforeseen,
     }
 

@@ -91,7 +91,6 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("content_too_large", 413, "More bytes than were announced", "内容超出所声明的大小"),
     ("content_truncated", 422, "Fewer bytes than were announced", "内容少于所声明的大小"),
     ("upload_in_progress", 409, "The same content is being sent already", "同一内容正在上传"),
-    ("upload_refused", 409, "Too many failed transfers of this content", "该内容传输失败次数过多"),
     ("preview_unavailable", 409, "No preview can be made", "无法生成预览"),
     ("proof_pending", 409, "No witness has cosigned far enough yet", "见证签名尚未到达"),
     ("bundle_pending", 409, "The time-stamp has not arrived yet", "时间戳尚未到达"),

@@ -39,6 +39,12 @@ PIECE_BYTES = 1024 * 1024
 _THREADS = 24
 _BUSY_RETRY_S = 2
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?=,|;|$)")
+_WRONG = {
+    "content_too_large": "More bytes came than were announced",
+    "content_truncated": "Fewer bytes came than were announced",
+    "digest_mismatch": "Other bytes came than were announced",
+    "request_timeout": "The transfer stalled, begin again; some bytes came",
+}
 _log = get_logger("uploads")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,6 +83,14 @@ class _Taken:
     ended: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """A transfer that may begin: where it is written, and whether wrong bytes are kept."""
+
+    writer: StagedWriter
+    keeps: bool
+
+
 class Inbox:
     """Takes content in. Its state belongs to the event loop's thread."""
 
@@ -108,8 +122,8 @@ class Inbox:
             The row of the content, and whether this transfer was the one that brought it.
 
         Raises:
-            Problem: `content_too_large`, `upload_in_progress`, `upload_refused`, `busy`,
-                `request_timeout`, `content_truncated`, `digest_mismatch`.
+            Problem: `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
+                `content_truncated`, `digest_mismatch`.
             StorageError: the disk's reserve is reached, or the disk refused.
         """
         upload = transfer.upload
@@ -123,10 +137,14 @@ class Inbox:
             begun = await self._run(self._begin, upload)
             if isinstance(begun, Noted):
                 return begun
-            with begun as writer:
+            with begun.writer as writer:
                 taken = await self._take(transfer, writer, body)
+                code = taken.ended or _difference(transfer, writer)
+                self._count(code, writer)
+                if code and not begun.keeps:
+                    raise Problem(code, f"{_WRONG[code]}; as many as are kept had come before.")
                 staged = await self._run(writer.finish)
-            return await self._settle(transfer, taken, staged)
+            return await self._settle(transfer, code, staged)
         finally:
             self._active.discard(upload.capture)
 
@@ -140,21 +158,22 @@ class Inbox:
         if len(self._active) >= self._context.settings.max_uploads:
             raise Problem("busy", "Too many transfers are running.", retry_after_s=_BUSY_RETRY_S)
 
-    def _begin(self, upload: Upload) -> StagedWriter | Noted:
-        """Promise room, unless too many transfers failed: each failed one keeps its bytes.
+    def _begin(self, upload: Upload) -> "_Begun | Noted":
+        """Promise room, and see whether bytes that do not fit would still be kept.
 
-        The row is read again: another transfer may have ended since the route read it.
+        The right bytes are welcome however often wrong ones came: a bad line, or somebody who
+        means harm, must not shut a capture out. The row is read again, because another transfer
+        may have ended since the route read it.
         """
         with self._context.db.read() as connection:
             current = find_upload(connection, upload.log, upload.capture)
             failed = count_events(connection, upload.log, upload.capture, "quarantined")
         if current is not None and current.state is not ContentState.ANNOUNCED:
             return Noted(upload=current, first=False)
-        if failed >= self._context.settings.max_quarantined:
-            raise Problem(
-                "upload_refused", "Capture again and announce that: these bytes never fitted."
-            )
-        return self._context.staging.begin(upload.capture, upload.size_bytes)
+        return _Begun(
+            writer=self._context.staging.begin(upload.capture, upload.size_bytes),
+            keeps=failed < self._context.settings.max_quarantined,
+        )
 
     async def _take(
         self, transfer: Transfer, writer: StagedWriter, body: AsyncIterator[bytes]
@@ -199,12 +218,12 @@ class Inbox:
         pieces, taken.pieces, taken.waiting_bytes = taken.pieces, [], 0
         taken.writing = self._run(_write, writer, pieces)
 
-    async def _settle(self, transfer: Transfer, taken: _Taken, staged: StagedFile) -> Noted:
-        """Compare what came with what was announced; note it, or quarantine it and say so."""
-        metrics = self._context.metrics
-        metrics.uploaded_bytes.inc(staged.size_bytes)
-        code = taken.ended or _difference(transfer, staged)
-        metrics.uploads.labels(code or "received").inc()
+    def _count(self, code: str, writer: StagedWriter) -> None:
+        self._context.metrics.uploaded_bytes.inc(writer.size_bytes)
+        self._context.metrics.uploads.labels(code or "received").inc()
+
+    async def _settle(self, transfer: Transfer, code: str, staged: StagedFile) -> Noted:
+        """Note what is as it was announced, or quarantine it and say so."""
         if code:
             await self._refuse(transfer, staged, code)
         at = self._context.clock()
@@ -214,13 +233,7 @@ class Inbox:
     async def _refuse(self, transfer: Transfer, staged: StagedFile, code: str) -> NoReturn:
         """Keep the bytes, state it, tell the sender."""
         await self._run(self.quarantine, transfer.organ, transfer.holder.name, staged, code)
-        details = {
-            "content_too_large": "More bytes came than were announced; they are kept aside.",
-            "content_truncated": "Fewer bytes came than were announced; they are kept aside.",
-            "digest_mismatch": "Other bytes came than were announced; they are kept aside.",
-            "request_timeout": "The transfer stalled; what came is kept aside. Begin again.",
-        }
-        raise Problem(code, details[code])
+        raise Problem(code, f"{_WRONG[code]}; they are kept aside.")
 
     def quarantine(self, organ: Organ, actor: str, staged: StagedFile, code: str) -> None:
         """Take bytes aside that are not what was announced, and state it; blocks.
@@ -289,11 +302,11 @@ def _write(writer: StagedWriter, pieces: Sequence[bytes]) -> None:
     writer.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
-def _difference(transfer: Transfer, staged: StagedFile) -> str:
+def _difference(transfer: Transfer, written: StagedWriter) -> str:
     """Why a transfer that came to its end is not the announced content, or nothing."""
     upload = transfer.upload
-    if staged.size_bytes < upload.size_bytes:
+    if written.size_bytes < upload.size_bytes:
         return "content_truncated"
-    if staged.sha256 != upload.sha256 or transfer.digest not in {None, staged.sha256}:
+    if written.sha256 != upload.sha256 or transfer.digest not in {None, written.sha256}:
         return "digest_mismatch"
     return ""

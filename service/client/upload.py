@@ -327,7 +327,7 @@ class Uploader:
 def _likeness(file: MeasuredFile, wish: Wish, session: str | None) -> str:
     """Everything that makes a wish about a file the same wish."""
     return wish.claim_of(file.named).likeness(
-        sha256=file.content.sha256, name=file.path.name, session=session
+        sha256=file.content.sha256, name=file.members().get("name"), session=session
     )
 
 

@@ -52,7 +52,7 @@ class Children:
     def start(self, name: str, module: str, arguments: Sequence[str | Path]) -> None:
         """Start a module of ours as a child; its output goes to `NAME.log`."""
         command = [sys.executable, "-m", "service.setup.child", str(os.getpid()), module]
-        with self._log_path(name).open("wb") as log:
+        with self._fresh_log(name).open("wb") as log:
             self._running[name] = subprocess.Popen(  # noqa: S603  our own module
                 [*command, *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
@@ -89,6 +89,13 @@ class Children:
                     f"{name} ended with status {status}; its last words are in"
                     f" {self._log_path(name)}."
                 )
+
+    def _fresh_log(self, name: str) -> Path:
+        """Where a child's words go; those of the run before, perhaps its last, become `.old`."""
+        path = self._log_path(name)
+        if path.exists():
+            path.replace(path.with_suffix(".log.old"))
+        return path
 
     def _log_path(self, name: str) -> Path:
         return self._log_folder / f"{name}.log"

@@ -86,6 +86,11 @@ class StagedWriter:
             if self.size_bytes > self._announced_bytes:
                 raise TooLong("more bytes came than were announced")
 
+    @property
+    def sha256(self) -> str:
+        """Digest of what was written so far, 64 hex digits."""
+        return self._digest.hexdigest()
+
     def finish(self) -> StagedFile:
         """Make what came durable under a name; on return it would survive power loss.
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import httpx
+import pytest
 from litestar.testing import TestClient
 
 from evidence.keys import P256Signer
@@ -249,14 +250,23 @@ def test_content_digest_is_honoured(client: Client, made: Made) -> None:
     assert taken.status_code == 201
 
 
-def test_transfers_that_fail_too_often_are_refused_before_a_byte(
-    client: Client, made: Made
-) -> None:
-    """Bytes that never fitted do not fill the disk."""
+def test_wrong_bytes_fill_no_disk_and_shut_nothing_out(client: Client, made: Made) -> None:
+    """Eight failed transfers are kept, later ones are not; the right bytes are always taken."""
     signed = made.parties["county-a"].capture()
     announce(client, made, signed)
-    codes = [send(client, made, signed.id, b"%d" % n).json()["code"] for n in range(9)]
-    assert codes == ["content_truncated"] * 8 + ["upload_refused"]
+    codes = [send(client, made, signed.id, b"%d" % n).json()["code"] for n in range(11)]
+    aside = made.settings.folder / "staging" / "quarantine"
+    assert codes == ["content_truncated"] * 11
+    assert len(list(aside.iterdir())) == 8
+    assert send(client, made, signed.id).status_code == 201
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"statements":[' + b"[" * 9_000])
+def test_a_body_that_is_nested_too_deeply_is_named(client: Client, made: Made, body: bytes) -> None:
+    """The JSON reader's own limit is the sender's fault, not ours."""
+    headers = bearer(made.tokens["county-a"]) | {"Content-Type": "application/json"}
+    answer = client.post("/v1/captures", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
 
 
 def test_another_organ_s_capture_is_not_there(client: Client, made: Made) -> None:
