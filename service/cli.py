@@ -34,8 +34,10 @@ app = typer.Typer(
 )
 device_app = typer.Typer(help="Keys of devices and people: make one, have it enrolled, end it.")
 log_app = typer.Typer(help="The log of a deployment.")
+token_app = typer.Typer(help="Bearer tokens of a deployment: issue one, list them, end one.")
 app.add_typer(device_app, name="device")
 app.add_typer(log_app, name="log")
+app.add_typer(token_app, name="token")
 
 ConfigOption = Annotated[
     Path | None,
@@ -251,6 +253,59 @@ def tamper(
     screen.out.print("This will notice: " + ", ".join(commands))
     screen.out.print(f"To put it back: fengni tamper {flip.target} {short}")
     return OK
+
+
+# ---------------------------------------------------------------------------- tokens
+
+
+@token_app.command("issue")
+def token_issue(
+    holder: Annotated[str, typer.Argument(help="Pseudonym, as custody statements will name it.")],
+    folder: FolderArgument = None,
+    organ: Annotated[str | None, typer.Option(help="Where there are several.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="May be repeated; else all.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="Until it expires.")] = 90,
+) -> None:
+    """Issue a bearer token; its secret is shown this once and kept nowhere."""
+    from service.context import system_clock
+    from service.settings import read_environment
+    from service.setup.tokens import issue
+
+    issued = issue(
+        read_environment(folder=_deployment(folder, None)),
+        organ=organ,
+        holder=holder,
+        scopes=scope or (),
+        days=days,
+        at=system_clock(),
+    )
+    screen = open_screen()
+    screen.out.print(issued.secret, soft_wrap=True, highlight=False)
+    screen.err.print(f"Token {issued.id} of {holder}, until {issued.expires_at:%Y-%m-%d}.")
+
+
+@token_app.command("list")
+def token_list(folder: FolderArgument = None) -> None:
+    """List the tokens, oldest first, without their secrets."""
+    from service.settings import read_environment
+    from service.setup.tokens import describe, listed
+
+    screen = open_screen()
+    for token in listed(read_environment(folder=_deployment(folder, None))):
+        screen.out.print(describe(token), soft_wrap=True, highlight=False)
+
+
+@token_app.command("revoke")
+def token_revoke(
+    token: Annotated[str, typer.Argument(help="Its id, as `fengni token list` shows it.")],
+    folder: FolderArgument = None,
+) -> None:
+    """End a token now."""
+    from service.context import system_clock
+    from service.settings import read_environment
+    from service.setup.tokens import revoke
+
+    revoke(read_environment(folder=_deployment(folder, None)), token, system_clock())
 
 
 # ---------------------------------------------------------------------------- devices

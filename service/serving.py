@@ -85,10 +85,13 @@ async def _serve(settings: Settings, listening: Callable[[], None]) -> None:
     announcing = loop.create_task(_announce(settings, listening))
     try:
         await server.serve()
+    except Exception:
+        if app.failure is None:
+            raise
     finally:
         announcing.cancel()
     if app.failure is not None:
-        raise app.failure
+        raise app.failure  # the reason, and not the server's word that there was one
 
 
 async def _announce(settings: Settings, listening: Callable[[], None]) -> None:

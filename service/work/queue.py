@@ -223,7 +223,13 @@ def finish_piece(connection: Connection, piece: Piece) -> None:
 
 
 def retry_piece(
-    connection: Connection, piece: Piece, problem: str, at: datetime, terms: Terms
+    connection: Connection,
+    piece: Piece,
+    problem: str,
+    at: datetime,
+    terms: Terms,
+    *,
+    final: bool = False,
 ) -> State:
     """Put a piece back after a failure, or show it as failed.
 
@@ -233,11 +239,12 @@ def retry_piece(
         problem: code of what went wrong.
         at: now, UTC.
         terms: how many attempts there are.
+        final: whether another attempt could only fail in the same way.
 
     Returns:
         Where it stands now.
     """
-    state = State.FAILED if piece.attempts >= terms.attempts else State.WAITING
+    state = State.FAILED if final or piece.attempts >= terms.attempts else State.WAITING
     pause_s = min(_FIRST_PAUSE_S * 2 ** (piece.attempts - 1), _LONGEST_PAUSE_S)
     connection.execute(
         update(outbox)

@@ -159,7 +159,8 @@ class Worker:
             return
         code = error.code if isinstance(error, _OURS) else "internal"
         with self._db.write() as connection:
-            state = retry_piece(connection, piece, code, self._clock(), self._terms)
+            final = isinstance(error, EvidenceError)  # the same bytes are as wrong next time
+            state = retry_piece(connection, piece, code, self._clock(), self._terms, final=final)
         outcome = "failed" if state is State.FAILED else "retried"
         self._metrics.work.labels(piece.kind, outcome).inc()
         _log.warning(
