@@ -54,7 +54,7 @@ MAX_ANNOUNCEMENT_BYTES = 8 * 1024 * 1024
 PAGE_MOST = 200
 
 _RETRY_S = 2
-_PROOF_TYPE = "text/plain; charset=utf-8"
+_PROOF_TYPE = "text/plain"
 CaptureId = Annotated[str, PathParameter(description="Statement id of the capture, 64 hex digits.")]
 Cursor = Annotated[
     str | None, QueryParameter(max_length=64, description="`next` of the page before.")

@@ -42,7 +42,7 @@ class LogView(Struct, frozen=True):
 @get(
     "/logs/{log:str}/checkpoint",
     sync_to_thread=True,
-    media_type="text/plain; charset=utf-8",
+    media_type="text/plain",
     summary="Fetch a log's newest published checkpoint",
 )
 def get_checkpoint(
@@ -54,7 +54,7 @@ def get_checkpoint(
         note = organ.log.checkpoint()
     except NotFound as error:
         raise Problem("not_found", "Nothing is published yet.") from error
-    return Response(note, media_type="text/plain; charset=utf-8", headers={"cache-control": _ANEW})
+    return Response(note, media_type="text/plain", headers={"cache-control": _ANEW})
 
 
 @get(
