@@ -125,7 +125,7 @@ class Rounds:
             check_taken(http, list(self.ledger.taken.values())[taken:])
         self._checked = len(self.ledger.announced), len(self.ledger.taken)
 
-    def _read(self, http: httpx.Client, path: str) -> httpx.Response:
+    def _read(self, http: Connection, path: str) -> httpx.Response:
         """Read; a kept connection that the server closed first is opened anew, as HTTP asks for.
 
         Only while the server lives: one that ended by itself fails the test.
