@@ -7,6 +7,7 @@ policy, types from a closed list, and never the name that a client chose.
 
 import base64
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from typing import Annotated, Literal
@@ -163,14 +164,26 @@ def _preview(caller: Caller, held: Held, reading: Reading) -> Response[bytes]:
 
 
 async def _in_threads(source: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Read each piece in a thread; the file is closed however the answer ends."""
+    """Read each piece in a thread; the file is closed however the answer ends.
+
+    An answer that is cut off leaves its thread reading. Closing a generator while another thread
+    is in it crashes the interpreter, so both wait for their turn.
+    """
+    turn = threading.Lock()
+
+    def read() -> bytes | None:
+        """The next piece; runs in a thread."""
+        with turn:
+            return next(source, None)
+
     try:
-        while (piece := await sync_to_thread(next, source, None)) is not None:
+        while (piece := await sync_to_thread(read)) is not None:
             yield piece
     finally:
         close = getattr(source, "close", None)
         if close is not None:
-            close()
+            with turn:  # at most as long as one piece takes to read
+                close()
 
 
 def _content_length(request: AnyRequest) -> int | None:

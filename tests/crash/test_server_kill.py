@@ -125,17 +125,6 @@ class Rounds:
             check_taken(http, list(self.ledger.taken.values())[taken:])
         self._checked = len(self.ledger.announced), len(self.ledger.taken)
 
-    def _read(self, http: Connection, path: str) -> httpx.Response:
-        """Read; a kept connection that the server closed first is opened anew, as HTTP asks for.
-
-        Only while the server lives: one that ended by itself fails the test.
-        """
-        try:
-            return http.request("GET", path)
-        except httpx.RemoteProtocolError:
-            self.server.require_alive()
-            return http.request("GET", path)
-
     def finish(self) -> None:
         """Let every sender and the server come to an end in peace, and read everything once."""
         self.server.start()
@@ -148,7 +137,7 @@ class Rounds:
             time.sleep(0.2)
         with self._connect() as http:
             for capture, (_, told) in self.ledger.taken.items():
-                read = self._read(http, f"/v1/captures/{capture}/content")
+                read = http.request("GET", f"/v1/captures/{capture}/content")
                 assert hashlib.sha256(read.content).hexdigest() == told["sha256"]
                 self.ledger.viewed.add(capture)
         assert self.ledger.faults == []
