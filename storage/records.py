@@ -296,19 +296,20 @@ def _find_many(width: int) -> Select[*tuple[object, ...]]:
 
 def record_at(connection: Connection, log: str, index: int) -> StoredRecord | None:
     """The record at an index, or None beyond the end."""
-    return next(iter(_records(connection, log, records.c.idx == index)), None)
+    return next(iter(_records(connection, _RECORD_AT, log=log, index=index)), None)
 
 
 def records_about(connection: Connection, log: str, subject: str) -> list[StoredRecord]:
     """Every record about a statement, in the order of the log."""
-    return _records(connection, log, records.c.subject == subject)
+    return _records(connection, _RECORDS_ABOUT, log=log, subject=subject)
 
 
 def records_of_kind(
     connection: Connection, log: str, kind: str, *, start: int = 0, limit: int = 1000
 ) -> list[StoredRecord]:
     """At most `limit` records of a kind from index `start` on, in the order of the log."""
-    return _records(connection, log, records.c.kind == kind, records.c.idx >= start, limit=limit)
+    wanted = _RECORDS_OF.where(records.c.kind == kind, records.c.idx >= start).limit(limit)
+    return _records(connection, wanted, log=log)
 
 
 def text_at(connection: Connection, log: str, index: int) -> bytes | None:
@@ -380,18 +381,19 @@ _RECORD = _columns(records, StoredRecord)
 _CHECKPOINT = _columns(checkpoints, StoredCheckpoint)
 _COSIGNATURE = _columns(cosignatures, StoredCosignature)
 _TIMESTAMP = _columns(timestamps, StoredTimestamp)
-# What every batch of the log executes is built once: building costs as much as executing.
+# What is executed often is built once: building costs as much as executing.
 _WANTED_KEYS = public_keys.c.key_id.in_(bindparam("key_ids", expanding=True))
 _KNOWN_KEYS = select(public_keys.c.key_id).where(
     public_keys.c.log == bindparam("log"), _WANTED_KEYS
 )
+_RECORDS_OF = select(*_RECORD).where(records.c.log == bindparam("log")).order_by(records.c.idx)
+_RECORD_AT = _RECORDS_OF.where(records.c.idx == bindparam("index"))
+_RECORDS_ABOUT = _RECORDS_OF.where(records.c.subject == bindparam("subject"))
 _CHECKPOINTS_OF = select(*_CHECKPOINT).where(checkpoints.c.log == bindparam("log"))
 _NEWEST_CHECKPOINT = _CHECKPOINTS_OF.order_by(checkpoints.c.size.desc()).limit(1)
 
 
 def _records(
-    connection: Connection, log: str, *where: ColumnElement[bool], limit: int | None = None
+    connection: Connection, wanted: Select[*tuple[object, ...]], **values: object
 ) -> list[StoredRecord]:
-    query = select(*_RECORD).where(records.c.log == log, *where)
-    rows = connection.execute(query.order_by(records.c.idx).limit(limit)).mappings()
-    return [StoredRecord(**row) for row in rows]
+    return [StoredRecord(**row) for row in connection.execute(wanted, values).mappings()]

@@ -120,9 +120,7 @@ def find_upload(connection: Connection, log: str, capture: str) -> Upload | None
 
 def find_uploads(connection: Connection, log: str, captures: Sequence[str]) -> dict[str, Upload]:
     """The content of those of these captures that this log announced, by capture id."""
-    rows = connection.execute(
-        select(uploads).where(uploads.c.log == log, uploads.c.id.in_(captures))
-    )
+    rows = connection.execute(_FIND, {"log": log, "captures": list(captures)})
     return {
         row.id: Upload(
             capture=row.id,
@@ -145,15 +143,8 @@ def mark_received(connection: Connection, arrived: Sequence[tuple[Upload, dateti
         connection: in a write transaction in which they were seen to be announced and no more.
         arrived: at least one content, and when its last byte was durable, UTC.
     """
-    received = update(uploads).where(
-        uploads.c.log == bindparam("of_log"), uploads.c.id == bindparam("of_capture")
-    )
     connection.execute(
-        received.values(
-            state=ContentState.RECEIVED.value,
-            received_at=bindparam("at"),
-            updated_at=bindparam("at"),
-        ),
+        _MARK_RECEIVED,
         [{"of_log": one.log, "of_capture": one.capture, "at": at} for one, at in arrived],
     )
 
@@ -286,3 +277,18 @@ def note_view(
     )
     if changed.rowcount == 0:
         connection.execute(insert(views).values(**key, organ=organ, until=until))
+
+
+# What is executed for every transfer is built once: building costs as much as executing.
+_FIND = select(uploads).where(
+    uploads.c.log == bindparam("log"), uploads.c.id.in_(bindparam("captures", expanding=True))
+)
+_MARK_RECEIVED = (
+    update(uploads)
+    .where(uploads.c.log == bindparam("of_log"), uploads.c.id == bindparam("of_capture"))
+    .values(
+        state=ContentState.RECEIVED.value,
+        received_at=bindparam("at"),
+        updated_at=bindparam("at"),
+    )
+)

@@ -83,14 +83,6 @@ class _Taken:
     ended: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """A transfer that may begin: where it is written, and whether wrong bytes are kept."""
-
-    writer: StagedWriter
-    keeps: bool
-
-
 class Inbox:
     """Takes content in. Its state belongs to the event loop's thread."""
 
@@ -118,6 +110,9 @@ class Inbox:
     async def receive(self, transfer: Transfer, body: AsyncIterator[bytes]) -> Noted:
         """Take one transfer to its end.
 
+        The row was read in this very turn of the event loop. So either another transfer of this
+        content is in the inbox, or none has arrived since.
+
         Returns:
             The row of the content, and whether this transfer was the one that brought it.
 
@@ -134,14 +129,12 @@ class Inbox:
         self._require_free(upload.capture)
         self._active.add(upload.capture)
         try:
-            begun = await self._run(self._begin, upload)
-            if isinstance(begun, Noted):
-                return begun
-            with begun.writer as writer:
+            staging = self._context.staging
+            with await self._run(staging.begin, upload.capture, upload.size_bytes) as writer:
                 taken = await self._take(transfer, writer, body)
                 code = taken.ended or _difference(transfer, writer)
                 self._count(code, writer)
-                if code and not begun.keeps:
+                if code and not await self._run(self._keeps_wrong, upload):
                     raise Problem(code, f"{_WRONG[code]}; as many as are kept had come before.")
                 staged = await self._run(writer.finish)
             return await self._settle(transfer, code, staged)
@@ -158,22 +151,15 @@ class Inbox:
         if len(self._active) >= self._context.settings.max_uploads:
             raise Problem("busy", "Too many transfers are running.", retry_after_s=_BUSY_RETRY_S)
 
-    def _begin(self, upload: Upload) -> "_Begun | Noted":
-        """Promise room, and see whether bytes that do not fit would still be kept.
+    def _keeps_wrong(self, upload: Upload) -> bool:
+        """Whether bytes that do not fit are still kept.
 
         The right bytes are welcome however often wrong ones came: a bad line, or somebody who
-        means harm, must not shut a capture out. The row is read again, because another transfer
-        may have ended since the route read it.
+        means harm, must not shut a capture out.
         """
         with self._context.db.read() as connection:
-            current = find_upload(connection, upload.log, upload.capture)
             failed = count_events(connection, upload.log, upload.capture, "quarantined")
-        if current is not None and current.state is not ContentState.ANNOUNCED:
-            return Noted(upload=current, first=False)
-        return _Begun(
-            writer=self._context.staging.begin(upload.capture, upload.size_bytes),
-            keeps=failed < self._context.settings.max_quarantined,
-        )
+        return failed < self._context.settings.max_quarantined
 
     async def _take(
         self, transfer: Transfer, writer: StagedWriter, body: AsyncIterator[bytes]

@@ -108,6 +108,7 @@ def ours(server: Served, numbers: range) -> tuple[float, float]:
         for start in range(0, len(signed), 100):
             body = wire(*signed[start : start + 100])
             client.post(f"{server.url}/v1/captures", json=body).raise_for_status()
+        os.sync()
         before = server.resident_mb()
         begun = time.perf_counter()
         upload_all(
@@ -136,6 +137,7 @@ def count(server: Served, query: str) -> int:
 
 def peer(command: list[str], url: str, numbers: range, send: Send) -> float:
     """MB/s of another server, started for this round and stopped by its own pid."""
+    os.sync()
     child = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
