@@ -88,13 +88,7 @@ def parse_canonical(
         raise TooLarge(msg)
     try:
         text = raw.decode("utf-8")
-        value: JSONValue = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_int=_integer,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
-        )
+        value: JSONValue = _strict.decode(text)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         msg = "The bytes are not JSON in UTF-8."
         raise NotCanonical(msg) from error
@@ -136,6 +130,14 @@ def _integer(text: str) -> int:
 def _refuse_number(_text: str) -> NoReturn:
     msg = "Numbers are integers within ±(2^53−1); the document holds another."
     raise NumberRefused(msg)
+
+
+_strict = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_integer,
+    parse_float=_refuse_number,
+    parse_constant=_refuse_number,
+)
 
 
 def _check(value: object, levels: int) -> None:
