@@ -1,12 +1,12 @@
 """4 MiB content over 16 connections: received, hashed, fsynced, sealed and logged.
 
 Run: PYTHONPATH=. .venv/bin/python tests/bench/bench_content.py
-Peers in the same run: nginx DAV PUT (neither hashes nor fsyncs) and npm @tus/server with its file
-store (creation-with-upload). The disk alone is no peer but the limit: the same bytes written, synced
-and read back by as many threads, without a network, a hash or a log. Our time ends when the last
-`stored` statement is in the log; that is read from the database's file, so that asking costs the
-server nothing. Each round begins when the server has no more to do and nothing waits for the disk.
-The client is the same for all servers and runs on the same cores.
+Peers in the same run: nginx DAV PUT (neither hashes nor fsyncs) and npm @tus/server with its
+file store (creation-with-upload). The disk alone is no peer but the limit: the same bytes,
+written, synced and read back by as many threads, without a network, a hash or a log. Our time
+ends when the last `stored` statement is in the log; that is read from the database's file, so
+that asking costs the server nothing. Each round begins when the server has no more to do and
+nothing waits for the disk. The client is the same for all servers and runs on the same cores.
 """
 
 import os
