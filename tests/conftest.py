@@ -1,12 +1,15 @@
-"""Settings and fixtures that all tests share: Hypothesis profiles and the foreign test material."""
+"""What all tests share: Hypothesis profiles, the foreign test material, and database servers."""
 
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from storage.db.engine import migrate
+from tests.postgres import PostgresServer, embedded_binaries, running, system_binaries
 from tests.tools import ROOT
 
 # With CI set the examples are the same in every run; elsewhere each run looks at new ones.
@@ -24,3 +27,37 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no foreign test material: set FENGNI_SHARED to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The PostgreSQL server of the test requirements, started when a test first asks for it."""
+    with running(embedded_binaries()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def other_postgres() -> Iterator[PostgresServer]:
+    """A second server like `postgres`, for what may not lie on the first."""
+    with running(embedded_binaries()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def system_postgres() -> Iterator[PostgresServer]:
+    """The system's own PostgreSQL server: an older version, on a server of its own."""
+    with running(system_binaries()) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres", "system_postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh, migrated database of each sort, for the service's role."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'fengni.db'}"
+        migrate(url)
+        yield url
+    else:
+        server: PostgresServer = request.getfixturevalue(request.param)
+        with server.database() as name:
+            yield server.url(name)

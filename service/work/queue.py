@@ -152,7 +152,7 @@ def lease_pieces(
         and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at),
         and_(outbox.c.state == State.LEASED.value, outbox.c.lease_until <= at),
     )
-    query = select(outbox).where(outbox.c.kind == kind, free)
+    query = select(outbox).where(outbox.c.kind == kind, free).with_for_update(skip_locked=True)
     rows = connection.execute(query.order_by(outbox.c.due_at, outbox.c.id).limit(limit)).all()
     _fail(connection, [row.id for row in rows if row.attempts >= terms.attempts])
     rows = [row for row in rows if row.attempts < terms.attempts]
@@ -186,11 +186,22 @@ def lease_pieces(
 
 
 def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[Piece]:
-    """Those of these pieces whose lease has not run out into another worker's hands."""
+    """Those of these pieces whose lease has not run out into another worker's hands.
+
+    Until the transaction ends, nobody else can take them: the log's transactions run beside those
+    that lease.
+
+    Args:
+        connection: in a write transaction.
+        pieces: as leased.
+    """
     rows = connection.execute(
-        select(outbox.c.id, outbox.c.lease_owner, outbox.c.attempts).where(
+        select(outbox.c.id, outbox.c.lease_owner, outbox.c.attempts)
+        .where(
             outbox.c.id.in_([piece.id for piece in pieces]), outbox.c.state == State.LEASED.value
         )
+        .order_by(outbox.c.id)
+        .with_for_update()
     )
     leased = {tuple(row) for row in rows}
     return frozenset(p for p in pieces if (p.id, p.owner, p.attempts) in leased)

@@ -1,97 +1,93 @@
 """Connections to the database: short reads, and writes that wait their turn.
 
-Does: opens SQLite so that a committed transaction survives a crash and a power cut (WAL,
-synchronous=FULL), lets one writer at a time begin, and brings a database to the newest schema.
-Refuses: any other database until its triggers are written and tried (PostgreSQL comes with the
-part for many machines), and a database whose schema is not the newest.
+Does: opens SQLite (one machine) or PostgreSQL (many nodes) with the same promises, and brings a
+database to the newest schema. What the two do differently is in `storage.db.sqlite` and
+`storage.db.postgres`. Refuses any other database, and one whose schema is not the newest.
 
-    sqlite:////var/lib/fengni/db/fengni.db          the URL of an absolute path
+    sqlite:////var/lib/fengni/db/fengni.db                               one machine
+    postgresql+psycopg://fengni@db.example/fengni?sslmode=verify-full    many nodes
 """
 
 import threading
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, or_, select
+from sqlalchemy import Connection, Table
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from storage.db import postgres, sqlite
+from storage.db.grants import grant
 from storage.db.migrations import current_revision, newest_revision, upgrade
-from storage.errors import IntegrityAlarm, Unavailable
+from storage.db.postgres import PostgresServer
+from storage.db.sqlite import SQLiteFile
+from storage.errors import Unavailable
 
-BUSY_TIMEOUT_MS = 10_000
-READERS_KEPT = 8
-_WRITES = "fengni_writes"
-_STORAGE_CLASS: dict[type, str] = {
-    str: "text",
-    bytes: "blob",
-    int: "integer",
-    datetime: "integer",
-}
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "foreign_keys=ON",
-    "recursive_triggers=ON",  # else REPLACE deletes rows without asking the delete trigger
-    f"busy_timeout={BUSY_TIMEOUT_MS}",
-)
+WORK = "work"
+"""The turn of everybody who writes work tables; each log has one of its own."""
 
-
-class _SQLiteConnection(Protocol):
-    isolation_level: str | None
-
-    def execute(self, sql: str, /) -> object: ...
+_MIGRATION = "migration"
 
 
 class Database:
     """One database. `read` and `write` hand out a connection inside a transaction.
 
-    Threads may share it. Writers of this process queue on a lock instead of polling the file;
-    writers of other processes are waited for up to `BUSY_TIMEOUT_MS`.
+    Threads may share it. Writers of one turn wait for each other, first in this process and then
+    for those of other processes, at most ten seconds. On SQLite all turns are one.
     """
 
     def __init__(self, url: str) -> None:
         """Prepare to open; nothing is touched before the first transaction.
 
         Args:
-            url: `sqlite:///` and a path.
+            url: see the module.
 
         Raises:
-            ValueError: the URL names another kind of database, or none on disk.
+            ValueError: the URL names another kind of database, or none that lasts.
         """
-        self.path = _sqlite_path(url)
-        self.url = url
-        self._engine = _engine(url)
-        self._turn = threading.Lock()
+        self._backend = _backend(url)
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the database is one."""
+        return self._backend.path
 
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
         """A connection that sees one snapshot from its first statement to the end.
 
         Raises:
-            Unavailable: the database cannot be opened or read, or is locked for too long.
-            IntegrityAlarm: its file is damaged.
+            Unavailable: the database cannot be reached or read, or is locked for too long.
+            IntegrityAlarm: its files are damaged.
         """
-        with _database_errors(), self._engine.connect() as connection:
+        with _database_errors(self._backend), self._backend.reading() as connection:
             yield connection
 
     @contextmanager
-    def write(self) -> Generator[Connection, None, None]:
+    def write(self, turn: str = WORK) -> Generator[Connection, None, None]:
         """A connection that may write: returning commits durably, raising rolls back.
 
+        What another transaction of the same turn has committed is seen, and none runs beside
+        this one. Rows that writers of two turns share must be locked by whoever decides on them.
+
+        Args:
+            turn: `WORK`, or the name of a log whose leaves are written.
+
         Raises:
-            Unavailable: the database cannot be opened or written, or is locked for too long;
+            Unavailable: the database cannot be reached or written, or is locked for too long;
                 if the commit itself failed, only a look at the rows tells what is there.
         """
         with (
-            _database_errors(),
-            self._turn,
-            self._engine.connect().execution_options(**{_WRITES: True}) as connection,
+            _database_errors(self._backend),
+            self._turns[self._backend.turn(turn)],
+            self._backend.writing() as connection,
             connection.begin(),
         ):
+            self._backend.take_turn(connection, turn)
             yield connection
 
     def require_newest(self) -> None:
@@ -100,107 +96,89 @@ class Database:
         Raises:
             Unavailable: it is missing, or its schema is not the one of this version.
         """
-        if not self.path.is_file():
-            raise Unavailable("the database does not exist: make it with `fengni init`")
+        self._backend.require_there()
         with self.read() as connection:
             if current_revision(connection) != newest_revision():
                 raise Unavailable("the database has not the schema of this version: migrate it")
 
     def close(self) -> None:
         """Close every idle connection."""
-        self._engine.dispose()
+        self._backend.engine.dispose()
 
 
-def migrate(url: str) -> None:
-    """Bring a database to the newest schema, making it where it does not exist.
+def migrate(url: str, *, service_role: str | None = None, revision: str = "head") -> None:
+    """Bring a database to a schema; a file is made where it does not exist, a server's is not.
 
-    The folder must exist. Running it again changes nothing.
+    The folder of a file must exist. Running it again changes nothing.
 
     Args:
-        url: as for `Database`.
+        url: as for `Database`; on PostgreSQL with the role that owns the tables.
+        service_role: on PostgreSQL, the role that the service uses: it gets what
+            `storage.db.grants` says and nothing else. None where both are the owner's.
+        revision: the newest, or for a test an older one.
 
     Raises:
-        ValueError: the URL names another kind of database.
-        Unavailable: the file cannot be opened or written.
+        ValueError: the URL names another kind of database, or a role for a file.
+        Unavailable: the database cannot be reached or written.
     """
-    _sqlite_path(url)
-    engine = _engine(url)
+    backend = _backend(url)
+    if service_role is not None and backend.path is not None:
+        raise ValueError("a database file has no roles")
     try:
         with (
-            _database_errors(),
-            engine.connect().execution_options(**{_WRITES: True}) as connection,
+            _database_errors(backend),
+            backend.writing() as connection,
             connection.begin(),
         ):
-            upgrade(connection)
+            backend.take_turn(connection, _MIGRATION)
+            upgrade(connection, revision)
+            if service_role is not None:
+                grant(connection, service_role)
     finally:
-        engine.dispose()
+        backend.engine.dispose()
 
 
 def integrity_faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
-    """What is wrong with the file itself: pages, indexes, or values of another type.
-
-    SQLite keeps any type in any column, and one flipped bit of a row's header makes bytes text.
+    """What is wrong with the database itself: pages, indexes, or values of another type.
 
     Args:
         connection: to the database.
-        tables: whose values are looked at.
+        tables: whose values or indexes are looked at.
 
     Returns:
-        One sentence for each fault, at most ten of SQLite's own; empty means sound.
+        One sentence for each fault; empty means sound.
     """
-    found = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
-    faults = [] if found == ["ok"] else [str(fault) for fault in found]
-    for table in tables:
-        wrong = [
-            func.typeof(column).not_in([_STORAGE_CLASS[column.type.python_type], "null"])
-            for column in table.c
-        ]
-        count = connection.execute(select(func.count()).where(or_(*wrong))).scalar_one()
-        if count:
-            faults.append(f"{table.name} has values of another type in {count} rows")
-    return faults
+    looked = sqlite.faults if connection.dialect.name == "sqlite" else postgres.faults
+    return looked(connection, tables)
+
+
+def unprotected(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Names of those tables whose triggers do not all refuse UPDATE, DELETE and TRUNCATE."""
+    looked = sqlite.unprotected if connection.dialect.name == "sqlite" else postgres.unprotected
+    return looked(connection, tables)
+
+
+def _backend(url: str) -> SQLiteFile | PostgresServer:
+    try:
+        name = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise ValueError("the database URL is malformed") from error
+    if name == "sqlite":
+        return SQLiteFile(url)
+    if name == "postgresql":
+        return PostgresServer(url)
+    raise ValueError("the database URL must be sqlite:/// or postgresql+psycopg://")
 
 
 @contextmanager
-def _database_errors() -> Generator[None, None, None]:
-    """Give the faults of file, disk and locking a name of ours; others are mistakes and stay."""
+def _database_errors(backend: SQLiteFile | PostgresServer) -> Generator[None, None, None]:
+    """Give the faults of disk, server and locking a name of ours; others are mistakes and stay."""
     try:
         yield
-    except OperationalError as error:
-        raise Unavailable("the database cannot be opened, read or written") from error
     except DatabaseError as error:
-        if type(error) is DatabaseError:  # SQLite's "malformed"; its subclasses are mistakes
-            raise IntegrityAlarm("the database's file is damaged") from error
-        raise
-
-
-def _sqlite_path(url: str) -> Path:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or parsed.database in {None, "", ":memory:"}:
-        raise ValueError("the database URL must be sqlite:/// and a path")
-    return Path(str(parsed.database))
-
-
-def _engine(url: str) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=READERS_KEPT,
-        max_overflow=-1,
-        hide_parameters=True,  # else an error's text would carry statements into logs
-    )
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _prepare(connection: object, _record: object) -> None:
-    """Take BEGIN away from the driver, which would begin later than we do, and set pragmas."""
-    sqlite = cast("_SQLiteConnection", connection)
-    sqlite.isolation_level = None
-    for pragma in _PRAGMAS:
-        sqlite.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        named = backend.named(error)
+        if named is None:
+            raise
+        raise named from error
+    except PoolTimeoutError as error:
+        raise Unavailable("too many connections to the database are in use") from error

@@ -59,6 +59,7 @@ metadata = MetaData(
 
 _ID = String(64)  # SHA-256 in hex
 _NAME = String(128)
+_ROW = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts only INTEGER up
 
 
 def _log_and_organ() -> tuple[Column[str], Column[str]]:
@@ -152,7 +153,7 @@ logs = Table(
 outbox = Table(
     "outbox",  # work that a transaction left behind: leased, done, never lost
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("id", _ROW, primary_key=True, autoincrement=True),
     Column("log", _NAME, nullable=False),
     Column("organ", _NAME, nullable=False),
     Column("kind", String(32), nullable=False),
@@ -196,6 +197,15 @@ tokens = Table(
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False),
     Column("revoked_at", Moment),
+)
+
+leaders = Table(
+    "leaders",  # who sequences a log, where several nodes could; the epoch only grows
+    metadata,
+    Column("log", _NAME, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("node", _NAME, nullable=False),
+    Column("until", Moment, nullable=False),  # by the database's own clock
 )
 
 exports = Table(

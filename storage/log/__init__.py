@@ -1,8 +1,8 @@
 """The log: statements in one order that nobody can change unnoticed, each with its proof.
 
-A `Log` is opened once, by the one process that holds its head. Statements go in by `submit`;
-what comes out is a `Receipt`: index, inclusion proof and signed checkpoint, the same for ever.
-One second later at most it is published as tiles, bundles and checkpoint.
+A `Log` is opened by one process at a time: the one that leads it and holds its head. Statements go
+in by `submit`; what comes out is a `Receipt`: index, inclusion proof and signed checkpoint, the
+same for ever. One second later at most it is published as tiles, bundles and checkpoint.
 
     with Log.open(stores, signer=signer, clock=clock) as log:
         [receipt] = log.submit(Submission(items=(pending,))).result()
@@ -21,13 +21,15 @@ from typing import Self
 
 from evidence.merkle import consistency_proof, inclusion_proof
 from evidence.tlog.checkpoint import LogSigner
+from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from storage import records
 from storage.errors import LogRolledBack, NotFound, Unavailable
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
-from storage.log.creation import create_log, require_apart
+from storage.log.creation import create_log
+from storage.log.leading import ALONE, Candidate, lead
 from storage.log.publisher import PERIOD_S, Publisher
-from storage.log.recovery import catch_up, recover
+from storage.log.recovery import Recovered, catch_up, recover
 from storage.log.sequencer import Sequencer, receipt_of
 from storage.log.serving import published_tile
 from storage.log.submission import (
@@ -40,10 +42,10 @@ from storage.log.submission import (
     Submission,
     WitnessAnswer,
 )
-from storage.log.tree import LogTree
 
 __all__ = [
     "Appended",
+    "Candidate",
     "CommittedHead",
     "CosignedCheckpoint",
     "Log",
@@ -84,20 +86,22 @@ class Log:
     def __init__(
         self,
         stores: LogStores,
-        *,
+        recovered: Recovered,
+        log_keys: tuple[VerifierKey, ...],
         sequencer: Sequencer,
         publisher: Publisher,
-        tree: LogTree,
-        cosignatures: Cosignatures,
         held: ExitStack,
     ) -> None:
-        """Put together by `open`."""
+        """Put together by `open`; begins to work."""
         self._stores = stores
         self._sequencer = sequencer
         self._publisher = publisher
-        self._tree = tree
+        self._tree = recovered.tree
         self._held = held
-        self.cosignatures = cosignatures
+        self.cosignatures = Cosignatures(stores, recovered.organ, log_keys)
+        publisher.start(lambda: sequencer.head, sequencer.halt)
+        publisher.wake()
+        sequencer.start()
 
     @classmethod
     def open(
@@ -109,6 +113,7 @@ class Log:
         witnessed: Iterable[WitnessAnswer] = (),
         published: Callable[[CommittedHead], None] = lambda _head: None,
         period_s: float = PERIOD_S,
+        candidate: Candidate = ALONE,
     ) -> Self:
         """Recover a log and begin to work; what was committed and not published is published.
 
@@ -119,6 +124,7 @@ class Log:
             witnessed: what each witness that can be reached knows of this log.
             published: called in the publisher's thread after each publication, only to wake.
             period_s: at most one publication in this time.
+            candidate: who this process is, and how long it waits for another leader to end.
 
         Raises:
             Unavailable: another process has this log open, or the database is not migrated.
@@ -126,9 +132,10 @@ class Log:
             LogRolledBack: a store or a witness has seen more, or something else.
             IntegrityAlarm: something of ours is damaged; `fsck` tells what.
         """
-        require_apart(stores)
+        stores.heads.require_apart(stores.db)
         stores.db.require_newest()
         with ExitStack() as opening:
+            leadership = opening.enter_context(lead(stores, candidate))
             opening.enter_context(stores.heads.hold())
             recovered = recover(stores, signer.verifier_keys, witnessed)
             publisher = Publisher(
@@ -136,6 +143,7 @@ class Log:
                 recovered.tree,
                 published_size=recovered.published.size,
                 published=published,
+                permitted=leadership.require_now,
                 period_s=period_s,
             )
             catch_up(stores, recovered, publisher)
@@ -147,19 +155,11 @@ class Log:
                 signer=signer,
                 clock=clock,
                 committed=publisher.wake,
+                leadership=leadership,
             )
-            log = cls(
-                stores,
-                sequencer=sequencer,
-                publisher=publisher,
-                tree=recovered.tree,
-                cosignatures=Cosignatures(stores, recovered.organ, signer.verifier_keys),
-                held=opening.pop_all(),
-            )
-        publisher.start(lambda: sequencer.head, sequencer.halt)
-        publisher.wake()
-        sequencer.start()
-        return log
+            leadership.tell(sequencer.halt)
+            held = opening.pop_all()
+        return cls(stores, recovered, signer.verifier_keys, sequencer, publisher, held)
 
     def __enter__(self) -> Self:
         return self

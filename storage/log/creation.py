@@ -10,9 +10,9 @@ from datetime import datetime
 from evidence.merkle import EMPTY_ROOT
 from evidence.tlog.checkpoint import LogSigner
 from storage import records
-from storage.errors import AlreadyExists, Unavailable
+from storage.errors import AlreadyExists
 from storage.log.batch import sign_head, stored_checkpoint, whole_ms
-from storage.log.heads import FileHead, Head
+from storage.log.heads import Head
 from storage.log.submission import LogStores
 
 
@@ -33,9 +33,9 @@ def create_log(
         AlreadyExists: the log was made before.
         Unavailable: the head lies with the database, or a store does not answer.
     """
-    require_apart(stores)
+    stores.heads.require_apart(stores.db)
     stores.db.require_newest()
-    with stores.db.write() as connection:
+    with stores.db.write(stores.turn) as connection:
         newest = records.newest_checkpoint(connection, stores.log_id)
         if newest is None:
             at = whole_ms(clock())
@@ -45,15 +45,4 @@ def create_log(
             records.add_checkpoint(connection, log, organ, stored_checkpoint(head))
         elif newest.size > 0:
             raise AlreadyExists("this log was made before, and has leaves")
-    FileHead.create(stores.heads.path, Head(size=0, root=EMPTY_ROOT))
-
-
-def require_apart(stores: LogStores) -> None:
-    """Refuse a head that would be backed up, and put back, together with the database.
-
-    Raises:
-        Unavailable: it lies in the database's folder or below.
-    """
-    folder = stores.db.path.resolve().parent
-    if stores.heads.path.resolve().is_relative_to(folder):
-        raise Unavailable("the head lies in the database's folder: give it a place of its own")
+    stores.heads.make(Head(size=0, root=EMPTY_ROOT))

@@ -1,15 +1,16 @@
 """The head store: how far a log was signed, kept away from the database and its backups.
 
-A restored database looks whole. What tells that it is old is this file, which lies in another
-folder (in production in another store altogether): after each commit the log's new size and
-root are compared-and-swapped into it, and only then is anybody answered.
+A restored database looks whole. What tells that it is old is the head, which lies elsewhere:
+after each commit the log's new size and root are compared-and-swapped into it, and only then is
+anybody answered. On one machine it is a file in a folder of its own:
 
     70000                                               number of leaves
     CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=        root
     sha256 9f8a…                                        of the two lines above
 
 Does: reads, and swaps durably while it is held. Refuses: to go back, to be written by a process
-that does not hold it, and to make itself where it is missing.
+that does not hold it, and to make itself where it is missing. `storage.log.shared_heads` keeps the
+same promises for many nodes.
 """
 
 import contextlib
@@ -21,7 +22,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from storage.db.engine import Database
 from storage.durable import Tree, disk_errors, open_file
 from storage.errors import AlreadyExists, HeadConflict, IntegrityAlarm, NotFound, Unavailable
 
@@ -47,6 +50,59 @@ class Head:
         return f"{lines}sha256 {hashlib.sha256(lines.encode()).hexdigest()}\n".encode()
 
 
+class HeadStore(Protocol):
+    """Where one log's head is kept."""
+
+    def make(self, head: Head) -> None:
+        """Keep the head of a new log.
+
+        Raises:
+            AlreadyExists: there is a head: this log was made before.
+            Unavailable, SyncFailed, DiskReserveReached: the store refused.
+        """
+        ...
+
+    def read(self) -> Head:
+        """What was swapped in last.
+
+        Raises:
+            NotFound: there is no head: the log was never made, or this is the wrong place.
+            IntegrityAlarm: it is damaged.
+            Unavailable: the store refused.
+        """
+        ...
+
+    def hold(self) -> contextlib.AbstractContextManager[None]:
+        """Be one of those that may swap, for the length of the block.
+
+        Raises:
+            Unavailable: somebody else holds it, where the store can tell.
+        """
+        ...
+
+    def swap(self, expected: Head, new: Head) -> None:
+        """Put `new` in the place of `expected`; durable on return.
+
+        Args:
+            expected: what the caller's work builds on.
+            new: a larger tree.
+
+        Raises:
+            HeadConflict: another head is there; nothing was changed.
+            ValueError: not held, or not larger; the caller's mistake.
+            Unavailable, SyncFailed, DiskReserveReached: either head may be there.
+        """
+        ...
+
+    def require_apart(self, db: Database) -> None:
+        """Refuse to be backed up, and put back, together with the database.
+
+        Raises:
+            Unavailable: the head lies with the database.
+        """
+        ...
+
+
 class FileHead:
     """One log's head in one file, the only one in its folder.
 
@@ -65,28 +121,29 @@ class FileHead:
 
     @classmethod
     def create(cls, path: Path, head: Head) -> "FileHead":
-        """Make the folder and the file of a new log.
+        """As `make`, for a path."""
+        made = cls(path)
+        made.make(head)
+        return made
 
-        Raises:
-            AlreadyExists: there is a head: this log was made before.
-            Unavailable, SyncFailed, DiskReserveReached: the disk refused.
-        """
+    def make(self, head: Head) -> None:
+        """Make the folder and the file of a new log; see `HeadStore`."""
         with disk_errors("making a log's head"):
-            tree = Tree.create(path.parent)
+            tree = Tree.create(self.path.parent)
             try:
-                tree.create_file(head.encode(), path.name, tree.root)
+                tree.create_file(head.encode(), self.path.name, tree.root)
             except FileExistsError as error:
                 raise AlreadyExists("this log has a head already") from error
-        return cls(path)
+
+    def require_apart(self, db: Database) -> None:
+        """Refuse to lie in the database's folder or below; see `HeadStore`."""
+        if db.path is None:
+            return
+        if self.path.resolve().is_relative_to(db.path.resolve().parent):
+            raise Unavailable("the head lies in the database's folder: give it a place of its own")
 
     def read(self) -> Head:
-        """What was swapped in last.
-
-        Raises:
-            NotFound: there is no head: the log was never made, or this is the wrong place.
-            IntegrityAlarm: the file is damaged.
-            Unavailable: the disk refused.
-        """
+        """What was swapped in last; see `HeadStore`."""
         with disk_errors("reading a log's head"):
             try:
                 fd = open_file(self.path)
@@ -119,17 +176,7 @@ class FileHead:
             fcntl.flock(tree.root, fcntl.LOCK_UN)
 
     def swap(self, expected: Head, new: Head) -> None:
-        """Put `new` in the place of `expected`; durable on return.
-
-        Args:
-            expected: what the caller's work builds on.
-            new: a larger tree.
-
-        Raises:
-            HeadConflict: another head is there; nothing was changed.
-            ValueError: not held, or not larger; the caller's mistake.
-            Unavailable, SyncFailed, DiskReserveReached: either head may be there.
-        """
+        """Put `new` in the place of `expected`; see `HeadStore`."""
         if self._tree is None or new.size <= expected.size:
             raise ValueError("a head only grows, and only while it is held")
         if self.read() != expected:

@@ -44,6 +44,7 @@ class Publisher:
         *,
         published_size: int,
         published: Callable[[CommittedHead], None],
+        permitted: Callable[[], None] = lambda: None,
         period_s: float = PERIOD_S,
     ) -> None:
         """Take over where the tile store's checkpoint says.
@@ -54,6 +55,8 @@ class Publisher:
             published_size: of the published checkpoint, 0 before the first.
             published: called after each publication, in this thread: witnesses and
                 time-stamps are waiting for it. It must only wake somebody.
+            permitted: raises where another node publishes this log now; asked last, before the
+                checkpoint, which alone may be replaced.
             period_s: see `PERIOD_S`.
         """
         self._stores = stores
@@ -61,6 +64,7 @@ class Publisher:
         self._published_size = published_size
         self._full_size = published_size // TILE_WIDTH * TILE_WIDTH
         self._published = published
+        self._permitted = permitted
         self._period_s = period_s
         self._turn = threading.Lock()
         self._due = threading.Event()
@@ -115,6 +119,7 @@ class Publisher:
             if head.size > self._published_size or self._stores.tiles.checkpoint() is None:
                 self._publish_full(head.size)
                 self._publish_edge(head.size)
+                self._permitted()
                 self._stores.tiles.put_checkpoint(head.note)
                 self._published_size = head.size
                 self._published(head)

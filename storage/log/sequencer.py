@@ -11,9 +11,9 @@ with the load and a lone statement waits for nobody. What a crash leaves at each
 - after the swap: leaves that will be published by the start that follows; an answer may have
   been lost on the way, and the sender who repeats gets it again.
 
-Refuses: to go on when a commit or a swap has an unknown end, or when the database or the head
-is not as this thread left it. It then halts, and only a new start, which looks at everything,
-signs again.
+Refuses: to go on when a commit or a swap has an unknown end, when another node took the log over,
+or when the database or the head is not as this thread left it. It then halts, and only a new start,
+which looks at everything, signs again.
 """
 
 import threading
@@ -27,9 +27,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evidence.merkle import Frontier, inclusion_proof
 from evidence.tlog.checkpoint import LogSigner
-from storage.errors import LogRolledBack, StorageError, Unavailable
+from storage.errors import LeadershipLost, LogRolledBack, StorageError, Unavailable
 from storage.log.batch import Batch, Identity, Verdict, run_batch
 from storage.log.heads import Head
+from storage.log.leading import Leadership
 from storage.log.proving import inclusion_proofs
 from storage.log.submission import (
     CommittedHead,
@@ -67,6 +68,7 @@ class Sequencer:
         signer: LogSigner,
         clock: Callable[[], datetime],
         committed: Callable[[], None],
+        leadership: Leadership,
     ) -> None:
         """Take over a log that recovery found whole; `start` begins to work.
 
@@ -78,6 +80,7 @@ class Sequencer:
             signer: of the log's origin.
             clock: now, UTC.
             committed: called after each batch, to wake the publisher.
+            leadership: asked inside each transaction whether another node took over.
         """
         self._stores = stores
         self._organ = organ
@@ -87,6 +90,7 @@ class Sequencer:
         self._signer = signer
         self._clock = clock
         self._committed = committed
+        self._leadership = leadership
         self._queue: deque[_Waiting] = deque()
         self._waiting_items = 0
         self._wake = threading.Condition()
@@ -199,7 +203,8 @@ class Sequencer:
     def _transact(self, batch: Batch) -> None:
         complete = False
         try:
-            with self._stores.db.write() as connection:
+            with self._stores.db.write(self._stores.turn) as connection:
+                self._leadership.require(connection)
                 run_batch(
                     connection,
                     batch,
@@ -210,7 +215,7 @@ class Sequencer:
                     at=self._clock(),
                 )
                 complete = True
-        except LogRolledBack as alarm:
+        except (LogRolledBack, LeadershipLost) as alarm:
             self.halt(alarm)
             raise
         except Exception as error:

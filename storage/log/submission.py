@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from evidence.errors import EvidenceError
 from evidence.statement import SignedStatement, Statement
 from storage.db.engine import Database
-from storage.log.heads import FileHead
+from storage.log.heads import HeadStore
 from storage.log.texts import TextKeys
 from storage.tiles import TileStore
 
@@ -155,7 +155,7 @@ class LogStores:
         log_id: the log's id there, in routes and on every row.
         origin: the log's name in checkpoints.
         tiles: where it is published.
-        heads: its head, in another folder than the database.
+        heads: its head, apart from the database and its backups.
         texts: the keys of its texts.
     """
 
@@ -163,5 +163,10 @@ class LogStores:
     log_id: str
     origin: str
     tiles: TileStore
-    heads: FileHead
+    heads: HeadStore
     texts: TextKeys
+
+    @property
+    def turn(self) -> str:
+        """The turn in which this log's leaves are written."""
+        return f"log {self.log_id}"

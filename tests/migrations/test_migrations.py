@@ -1,25 +1,66 @@
-"""Migrations: linear, repeatable, equal to the tables, and evidence is protected after each."""
+"""Migrations: linear, repeatable, equal to the tables, tried with data, protected after each."""
 
-import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import ProgrammingError
 
 import storage.db.migrations
-from storage.db.engine import Database, migrate
+from storage.db.engine import Database, migrate, unprotected
 from storage.db.migrations import current_revision, newest_revision
 from storage.db.migrations.triggers import append_only
 from storage.db.tables import EVIDENCE, metadata
+from tests.postgres import OWNER, SERVICE, PostgresServer
+
+FIRST_ROWS = {
+    "records": "'l', 'o', 0, 's', 'k', 'capture', NULL, NULL, :raw, :raw, 1, 1",
+    "texts": "'l', 'o', 0, :raw",
+    "public_keys": "'l', 'o', 'k', :raw",
+    "checkpoints": "'l', 'o', 1, :raw, :raw, 1",
+    "cosignatures": "'l', 'o', 1, 'w', '01020304', 'line', 1, 1",
+    "timestamps": "'l', 'o', 'checkpoint', 1, 't', :raw, 1, 1",
+    "logs": "'l', 'o', 'origin', 1",
+    "outbox": "7, 'l', 'o', 'k', 's', 'waiting', 0, 1, NULL, NULL, NULL, 1",
+    "uploads": "'l', 's', 'o', 'stored', 'd', 5, 'image/jpeg', NULL, NULL, NULL, 1",
+    "tokens": "'t', 'o', 'h', 'read', 'd', 1, 2, NULL",
+    "exports": "'e', 'l', 'o', 'ready', 'h', 's', NULL, NULL, NULL, 1, NULL, NULL",
+    "views": "'l', 'h', 's', 'o', 1",
+}
+"""One row for each table of revision 0001, in the order of its columns then."""
 
 
-def schema(path: Path) -> list[tuple[str, str]]:
-    """Return everything that the database declares, by name."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+@pytest.fixture(params=["sqlite", "postgres", "system_postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of each sort that nobody has migrated, for the role that will own its tables."""
+    if request.param == "sqlite":
+        folder = tmp_path / "a folder with 100%"
+        folder.mkdir()
+        yield f"sqlite:///{folder}/fengni.db"
+    else:
+        server: PostgresServer = request.getfixturevalue(request.param)
+        name = server.empty()
+        yield server.url(name, OWNER)
+        server.drop(name)
+
+
+def rows(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table that revision 0001 had."""
+    return {
+        table: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]  # noqa: S608
+        for table in FIRST_ROWS
+    }
+
+
+def fill(connection: Connection) -> None:
+    """One row in each table of revision 0001."""
+    for table, values in FIRST_ROWS.items():
+        order = text(f"INSERT INTO {table} VALUES ({values})")  # noqa: S608
+        connection.execute(order, {"raw": b"\x00\xff"} if ":raw" in values else {})
 
 
 def test_the_history_is_one_line() -> None:
@@ -30,40 +71,44 @@ def test_the_history_is_one_line() -> None:
     assert revisions == expected
 
 
-def test_the_migrated_schema_is_that_of_the_tables(tmp_path: Path) -> None:
-    """Running all migrations gives exactly the tables that the code uses."""
-    url = f"sqlite:///{tmp_path}/fengni.db"
-    migrate(url)
-    database = Database(url)
+def test_the_migrated_schema_is_that_of_the_tables(empty_url: str) -> None:
+    """Running all migrations gives exactly the tables that the code uses, all of them protected."""
+    migrate(empty_url)
+    database = Database(empty_url)
     with database.read() as connection:
         assert current_revision(connection) == newest_revision()
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert unprotected(connection, EVIDENCE) == []
     database.close()
 
 
-def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
-    """A second run leaves schema and rows as they are."""
-    path = tmp_path / "a folder with 100%" / "fengni.db"
-    path.parent.mkdir()
-    migrate(f"sqlite:///{path}")
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO logs VALUES ('a', 'o', 'origin', 0)")
-    before = schema(path)
-    migrate(f"sqlite:///{path}")
-    assert schema(path) == before
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT id FROM logs").fetchall() == [("a",)]
+def test_rows_of_the_first_revision_come_through(empty_url: str) -> None:
+    """What was written under revision 0001 is there, unchanged, under the newest; twice as well."""
+    migrate(empty_url, revision="0001")
+    database = Database(empty_url)
+    with database.write() as connection:
+        assert current_revision(connection) == "0001"
+        fill(connection)
+        before = rows(connection)
+    for _ in range(2):
+        migrate(empty_url)
+        with database.read() as connection:
+            assert current_revision(connection) == newest_revision()
+            assert rows(connection) == before
+            assert set(metadata.tables) <= set(inspect(connection).get_table_names())
+            assert unprotected(connection, EVIDENCE) == []
+    database.close()
 
 
-@pytest.mark.parametrize("table", [table.name for table in EVIDENCE])
-def test_every_evidence_table_has_its_triggers(tmp_path: Path, table: str) -> None:
-    """No evidence table is left without the two triggers that protect it."""
-    migrate(f"sqlite:///{tmp_path}/fengni.db")
-    names = {name for name, _sql in schema(tmp_path / "fengni.db")}
-    assert {f"{table}_no_update", f"{table}_no_delete"} <= names
+def test_the_service_role_cannot_migrate(postgres: PostgresServer) -> None:
+    """Only the owner of the tables changes them."""
+    with postgres.database() as name:
+        postgres.execute("UPDATE alembic_version SET version_num = '0001'", name)
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            migrate(postgres.url(name, SERVICE))
 
 
 def test_a_database_without_triggers_of_its_own_is_refused() -> None:
     """No evidence table is made on a database for which nobody wrote its protection."""
-    with pytest.raises(ValueError, match="postgresql"):
-        list(append_only("postgresql", "records"))
+    with pytest.raises(ValueError, match="mysql"):
+        list(append_only("mysql", "records"))

@@ -1,16 +1,18 @@
 """A log to test with: real keys, real signatures, real files in a folder of the test's own."""
 
+import re
 import secrets
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from psycopg.errors import ObjectInUse
 
 from evidence.keys import P256Signer
 from evidence.leaf import leaf_of
@@ -18,6 +20,8 @@ from evidence.merkle import hash_leaf, verify_inclusion
 from evidence.statement import About, make_statement, open_statement, sign_statement
 from evidence.tlog.checkpoint import LogSigner, open_checkpoint
 from storage.db.engine import Database, migrate
+from storage.db.migrations.triggers import trigger_names
+from storage.db.tables import EVIDENCE
 from storage.log import (
     CommittedHead,
     Log,
@@ -33,14 +37,40 @@ from storage.log.fsck import fsck
 from storage.log.heads import FileHead
 from storage.log.texts import TextKeys
 from storage.tiles import LocalTiles
+from tests.postgres import PostgresServer
 
 ORIGIN = "log.example/demo-2026"
 LOG_ID = "demo-2026"
 ORGAN = "demo-organ"
 RECEIVED = datetime(2026, 11, 23, 1, 4, 6, 123000, tzinfo=UTC)
 _TRIGGERS = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+_SPOKEN_LIKE_SQLITE = """
+CREATE DOMAIN blob AS bytea;
+CREATE FUNCTION zeroblob(integer) RETURNS bytea LANGUAGE sql
+AS $$ SELECT decode(repeat('00', $1), 'hex') $$;
+CREATE FUNCTION replace(bytea, text, text) RETURNS bytea LANGUAGE sql
+AS $$ SELECT convert_to(replace(convert_from($1, 'LATIN1'), $2, $3), 'LATIN1') $$;
+"""
+"""So that one line of a test spoils a row on both databases."""
 SLOW_PERIOD_S = 3600.0
 """So that nothing is published but what a test publishes."""
+
+
+_servers: list[PostgresServer] = []
+"""The last one keeps the databases of the places that are made; without any they are files."""
+
+
+@contextmanager
+def on_server(server: PostgresServer) -> Generator[None]:
+    """Let the places that are made in this block keep their database on a server."""
+    _servers.append(server)
+    made = set(server.made)
+    try:
+        yield
+    finally:
+        _servers.pop()
+        for name in server.made - made:
+            server.drop(name)
 
 
 def now() -> datetime:
@@ -59,9 +89,16 @@ class Place:
         )
     )
 
+    server: PostgresServer | None = field(
+        default_factory=lambda: _servers[-1] if _servers else None
+    )
+    name: str = ""
+
     @property
     def url(self) -> str:
         """Return the database's URL."""
+        if self.server is not None:
+            return self.server.url(self.name)
         return f"sqlite:///{self.database}"
 
     @property
@@ -79,7 +116,10 @@ class Place:
         self.folder.mkdir(exist_ok=True)
         (self.folder / "db").mkdir()
         (self.folder / "keys").mkdir()
-        migrate(self.url)
+        if self.server is None:
+            migrate(self.url)
+        else:
+            self.name = self.server.copy()
         TextKeys.create(self.folder / "keys" / "texts.db").close()
         LocalTiles.create(self.folder / "tiles")
         stores = self.stores()
@@ -142,10 +182,30 @@ class Place:
         # thread writes. A kill in the middle of a publication has tests of its own.
         with nullcontext() if live is None else live._publisher._turn:
             shutil.copytree(self.folder, folder, copy_function=shutil.copy)
-        return replace(self, folder=folder)
+            name = "" if self.server is None else self._copied(self.server)
+        return replace(self, folder=folder, name=name)
+
+    def put_back_database(self, older: "Place") -> None:
+        """Restore an older copy's database, as somebody would who means well."""
+        if self.server is None:
+            shutil.rmtree(self.folder / "db")
+            shutil.copytree(older.folder / "db", self.folder / "db", copy_function=shutil.copy)
+        else:
+            self.name = older._copied(self.server)
+
+    def _copied(self, server: PostgresServer) -> str:
+        try:
+            return server.copy(self.name)
+        except ObjectInUse:
+            copied = server.snapshot(self.name)
+        server.execute("UPDATE leaders SET until = 0", copied)  # a power cut takes the leader along
+        return copied
 
     def edit(self, sql: str, *values: object) -> None:
         """Change the database behind the log's back, triggers gone."""
+        if self.server is not None:
+            self._edit_on_server(self.server, sql, values)
+            return
         with closing(sqlite3.connect(self.database)) as connection, connection:
             triggers = connection.execute(_TRIGGERS).fetchall()
             for name, _sql in triggers:
@@ -153,6 +213,21 @@ class Place:
             connection.execute(sql, values)
             for _name, trigger in triggers:
                 connection.execute(trigger)
+
+    def _edit_on_server(self, server: PostgresServer, sql: str, values: tuple[object, ...]) -> None:
+        order = re.sub(r"x'([0-9a-f]*)'", r"'\\x\1'::bytea", sql.replace("?", "%s"))
+        with server.connect(self.name) as connection, connection.transaction():
+            for table in EVIDENCE:
+                connection.execute(f"ALTER TABLE {table.name} DISABLE TRIGGER USER".encode())
+            connection.execute(_SPOKEN_LIKE_SQLITE.encode())
+            connection.execute(order.encode(), values)
+            connection.execute(
+                b"DROP DOMAIN blob; DROP FUNCTION zeroblob, replace(bytea, text, text)"
+            )
+            for table in EVIDENCE:
+                for name in trigger_names("postgresql", table.name):
+                    on = f"ALTER TABLE {table.name} ENABLE ALWAYS TRIGGER {name}"
+                    connection.execute(on.encode())
 
 
 class OpenLog:

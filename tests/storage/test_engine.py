@@ -1,43 +1,23 @@
-"""The database: durable, one writer at a time, and nothing from its rows in its errors."""
+"""Both databases: durable, one writer at a time, and nothing from their rows in their errors."""
 
-import sqlite3
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from storage.db.engine import Database, integrity_faults, migrate
-from storage.db.tables import logs
-from storage.errors import IntegrityAlarm, Unavailable
+from storage.db.engine import Database, integrity_faults, unprotected
+from storage.db.tables import EVIDENCE, logs
 from tests.storage.log_material import now
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """Yield a migrated database."""
-    url = f"sqlite:///{tmp_path}/fengni.db"
-    migrate(url)
-    database = Database(url)
+def database(database_url: str) -> Iterator[Database]:
+    """Yield a migrated database of each sort."""
+    database = Database(database_url)
     yield database
     database.close()
-
-
-def pragma(database: Database, name: str) -> object:
-    """Return what a new connection has set."""
-    with database.read() as connection:
-        return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-
-
-def test_durable_settings(database: Database) -> None:
-    """Every connection writes ahead, syncs fully and runs delete triggers on REPLACE."""
-    assert pragma(database, "journal_mode") == "wal"
-    assert pragma(database, "synchronous") == 2
-    assert pragma(database, "recursive_triggers") == 1
-    assert pragma(database, "foreign_keys") == 1
 
 
 def test_return_commits_and_raising_rolls_back(database: Database) -> None:
@@ -80,77 +60,46 @@ def test_writers_take_turns(database: Database) -> None:
     assert sorted(ids, key=int) == [str(number) for number in range(200)]
 
 
-@pytest.mark.parametrize("url", ["postgresql://h/d", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/d",
+        "postgresql+asyncpg://h/d",
+        "postgresql+psycopg://h",
+        "mysql://h/d",
+        "no URL",
+        "sqlite://",
+        "sqlite:///:memory:",
+    ],
+)
 def test_other_databases_are_refused(url: str) -> None:
-    """Only a SQLite file is taken; another database has no triggers yet."""
-    with pytest.raises(ValueError, match="sqlite:///"):
+    """Only a SQLite file and psycopg's PostgreSQL are taken: the others were never tried."""
+    with pytest.raises(ValueError, match="database URL"):
         Database(url)
 
 
-def test_unmigrated_is_refused(tmp_path: Path) -> None:
-    """A missing database is not made, and one without our schema is not used."""
-    database = Database(f"sqlite:///{tmp_path}/fengni.db")
-    with pytest.raises(Unavailable, match="does not exist"):
-        database.require_newest()
-    assert list(tmp_path.iterdir()) == []
-    sqlite3.connect(tmp_path / "fengni.db").close()
-    with pytest.raises(Unavailable, match="migrate"):
-        database.require_newest()
-    database.close()
-
-
-def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
-    """A database in a folder that is not there is unavailable."""
-    with pytest.raises(Unavailable):
-        migrate(f"sqlite:///{tmp_path}/nowhere/fengni.db")
-
-
-def test_a_damaged_file_is_an_alarm(tmp_path: Path) -> None:
-    """Bytes that are no database raise the integrity alarm."""
-    url = f"sqlite:///{tmp_path}/fengni.db"
-    migrate(url)
-    (tmp_path / "fengni.db").write_bytes(b"no database at all" * 1000)
-    database = Database(url)
-    with pytest.raises(IntegrityAlarm), database.read() as connection:
-        connection.execute(select(logs.c.id)).all()
-    database.close()
-
-
-def test_a_sound_file_has_no_faults(database: Database) -> None:
-    """A new database is sound."""
+def test_a_sound_database_has_no_faults(database: Database) -> None:
+    """A new database is sound, and every evidence table protected."""
     with database.read() as connection:
-        assert integrity_faults(connection, [logs]) == []
+        assert integrity_faults(connection, [logs, *EVIDENCE]) == []
+        assert unprotected(connection, EVIDENCE) == []
 
 
-def test_a_broken_index_is_found(tmp_path: Path) -> None:
-    """SQLite's own check is asked, and says which index lacks a row."""
-    migrate(f"sqlite:///{tmp_path}/fengni.db")
-    names = ("ix_outbox_state_due_at", "ix_uploads_state_updated_at")
-    with closing(sqlite3.connect(tmp_path / "fengni.db")) as raw, raw:
-        raw.execute(
-            "INSERT INTO outbox (log, organ, kind, subject, state, attempts, due_at, created_at)"
-            " VALUES ('l', 'o', 'k', 's', 'waiting', 0, 0, 0)"
-        )
-        pages = dict(raw.execute("SELECT name, rootpage FROM sqlite_schema").fetchall())
-        raw.execute("PRAGMA writable_schema = ON")
-        for name, other in (names, names[::-1]):
-            change = "UPDATE sqlite_schema SET rootpage = ? WHERE name = ?"
-            raw.execute(change, (pages[other], name))
-    database = Database(f"sqlite:///{tmp_path}/fengni.db")
-    with database.read() as connection:
-        faults = integrity_faults(connection, [])
-    assert "row 1 missing from index ix_outbox_state_due_at" in faults
-    database.close()
+def test_turns_on_a_server_do_not_wait_for_each_other(database: Database) -> None:
+    """A log's transaction runs beside those of work on a server; a file has one writer."""
+    order: list[str] = []
 
+    def work() -> None:
+        with database.write():
+            order.append("work")
 
-def test_a_value_of_another_type_is_found(database: Database) -> None:
-    """Text where a number belongs, as a flipped bit of a row's header leaves it."""
-    values = {"id": "a", "organ": "o", "origin": "b", "created_at": now()}
-    with database.write() as connection:
-        connection.execute(insert(logs).values(**values))
-        connection.execute(text("UPDATE logs SET organ = x'00'"))
-    with database.read() as connection:
-        assert integrity_faults(connection, [logs]) == ["logs has values of another type in 1 rows"]
+    with ThreadPoolExecutor(1) as pool:
+        with database.write("log demo"):
+            other = pool.submit(work)
+            wait([other], timeout=1.0 if database.path else 20.0)
+            order.append("log")
+        other.result(timeout=20)
+    assert order == (["log", "work"] if database.path else ["work", "log"])
 
 
 def test_errors_carry_no_rows(database: Database) -> None:

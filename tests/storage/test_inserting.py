@@ -1,13 +1,12 @@
 """Many rows with few statements: the same rows as one by one, all or none."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, event, select
 from sqlalchemy.exc import IntegrityError
 
-from storage.db.engine import Database, migrate
+from storage.db.engine import Database
 from storage.db.inserting import MOST_ROWS, insert_rows
 from storage.db.tables import checkpoints
 
@@ -27,11 +26,9 @@ def row(size: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Database:
-    """An empty database."""
-    url = f"sqlite:///{tmp_path / 'fengni.db'}"
-    migrate(url)
-    return Database(url)
+def db(database_url: str) -> Database:
+    """An empty database of each sort."""
+    return Database(database_url)
 
 
 def read(connection: Connection) -> list[dict[str, object]]:

@@ -32,6 +32,7 @@ from tests.storage.log_material import (
     pending,
 )
 
+pytestmark = pytest.mark.usefixtures("both_databases")
 SIGNER = P256Signer.generate()
 
 

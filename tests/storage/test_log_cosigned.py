@@ -16,6 +16,7 @@ from storage.errors import IntegrityAlarm, NotFound
 from storage.log import Log
 from tests.storage.log_material import RECEIVED, Place, append, captures
 
+pytestmark = pytest.mark.usefixtures("both_databases")
 SIGNER = P256Signer.generate()
 ITEMS = captures(SIGNER, 60)
 EAST = Cosigner("east.example", Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate())

