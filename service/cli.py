@@ -18,6 +18,7 @@ import typer
 
 from service.client.display import Screen, open_screen
 from service.client.failures import ClientFailure, Misused
+from service.founding import init, migrate
 
 if TYPE_CHECKING:
     from service.setup.enrolling import Post
@@ -38,6 +39,8 @@ token_app = typer.Typer(help="Bearer tokens of a deployment: issue one, list the
 app.add_typer(device_app, name="device")
 app.add_typer(log_app, name="log")
 app.add_typer(token_app, name="token")
+app.command()(init)
+app.command()(migrate)
 
 ConfigOption = Annotated[
     Path | None,
@@ -63,58 +66,6 @@ KnownKeysOption = Annotated[
 
 
 # ---------------------------------------------------------------------------- deployments
-
-
-@app.command()
-def init(  # noqa: PLR0913, PLR0917  the parameters are the options
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    organ: Annotated[str, typer.Option(help="The organ's id, such as `county-bureau`.")],
-    origin: Annotated[
-        str, typer.Option(help="The log's name for ever, such as `example.org/logs/2026`.")
-    ],
-    audience: Annotated[str | None, typer.Option(help="The deployment's id.")] = None,
-    log: Annotated[str, typer.Option(help="The log's id in addresses.")] = "main",
-    registrar: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the registrar's keys go.")
-    ] = None,
-    authority: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME,URL,ROOT_FILE", help="A time-stamp authority; repeatable."),
-    ] = None,
-    witness: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME,URL,VKEY[,VKEY]", help="A witness; repeatable."),
-    ] = None,
-    valid_days: Annotated[
-        int, typer.Option(min=1, max=3650, help="How long known-keys.json is trusted.")
-    ] = 730,
-) -> None:
-    """Make a deployment: keys, stores, an empty log, the trust file, the first entry."""
-    from service.setup.deployment import Plan, create_deployment
-    from service.setup.parties import parse_authority, parse_witness
-
-    place = folder.absolute()
-    witnesses = tuple(parse_witness(one) for one in witness or ())
-    desk = (registrar or place / "registrar").absolute()
-    create_deployment(
-        Plan(
-            folder=place,
-            registrar_folder=desk,
-            audience=audience or organ,
-            organ=organ,
-            log_id=log,
-            origin=origin,
-            authorities=tuple(parse_authority(one) for one in authority or ()),
-            witnesses=lambda _log_keys: witnesses,
-            valid_days=valid_days,
-        )
-    )
-    screen = open_screen()
-    screen.out.print(f"The deployment lies in {place}. Serve it: fengni serve {folder}")
-    screen.out.print(
-        f"The registrar's keys lie in {desk}: take that folder to another machine before anything"
-        " counts. Give known-keys.json to those who will verify, by a way that is not this server."
-    )
 
 
 @app.command()

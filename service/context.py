@@ -5,7 +5,9 @@ clock and for fresh ids. Refuses to make anything that is missing (that is `feng
 start where two organs would share a log.
 """
 
+import os
 import secrets
+import socket
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -39,11 +41,15 @@ from service.settings import (
     Places,
     Settings,
     SettingsInvalid,
+    database_url,
+    heads_url,
     read_deployment,
 )
 from storage.db.engine import Database
-from storage.log import CommittedHead, Log, LogStores, WitnessAnswer
+from storage.log import Candidate, CommittedHead, Log, LogStores, WitnessAnswer
 from storage.log.heads import FileHead
+from storage.log.leading import LEASE_S
+from storage.log.shared_heads import SharedHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
 from storage.objects.local import LocalObjects
@@ -54,6 +60,8 @@ Witnessed = Callable[
     [OrganSettings, tuple[VerifierKey, ...], Policy | None], Iterable[WitnessAnswer]
 ]
 Published = Callable[[str, CommittedHead], None]
+_LEADER_WAIT_S = 3 * LEASE_S
+"""A start waits so long for the leader before it, which may have been killed a moment ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +169,10 @@ def fresh_id() -> str:
     return str(uuid4())
 
 
+def _node(settings: Settings) -> str:
+    return f"{settings.node or socket.gethostname()[:63]} pid {os.getpid()}"
+
+
 def nobody_asked(
     _organ: OrganSettings, _log_keys: tuple[VerifierKey, ...], _policy: Policy | None
 ) -> Iterable[WitnessAnswer]:
@@ -196,16 +208,17 @@ def open_context(
     deployment = read_deployment(settings)
     places = Places(settings.folder)
     with ExitStack() as opening:
-        db = Database(deployment.database_url or places.database_url)
+        db = Database(database_url(settings, deployment))
         opening.callback(db.close)
         db.require_newest()
+        heads = opening.enter_context(open_heads(settings, deployment))
         texts = TextKeys(places.text_keys)
         opening.callback(texts.close)
         objects = LocalObjects(places.objects)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs: dict[str, Organ] = {}
         for organ in deployment.organs:
-            stores = log_stores(places, organ.log, db, texts)
+            stores = log_stores(places, organ.log, db, texts, heads)
             log = _open_log(stores, organ, settings, witnessed, published, clock)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
@@ -225,14 +238,28 @@ def open_context(
         )
 
 
-def log_stores(places: Places, log: LogSettings, db: Database, texts: TextKeys) -> LogStores:
+@contextmanager
+def open_heads(settings: Settings, deployment: Deployment) -> Generator[Database | None]:
+    """The database of the heads, or None where they are files."""
+    url = heads_url(settings, deployment)
+    db = None if url is None else Database(url)
+    try:
+        yield db
+    finally:
+        if db is not None:
+            db.close()
+
+
+def log_stores(
+    places: Places, log: LogSettings, db: Database, texts: TextKeys, heads: Database | None
+) -> LogStores:
     """Where one log of a deployment is kept."""
     return LogStores(
         db=db,
         log_id=log.id,
         origin=log.origin,
         tiles=LocalTiles(places.tiles(log.id)),
-        heads=FileHead(places.head(log.id)),
+        heads=(FileHead(places.head(log.id)) if heads is None else SharedHead(heads, log.origin)),
         texts=texts,
     )
 
@@ -266,6 +293,7 @@ def _open_log(
         clock=clock,
         witnessed=witnessed(organ, signer.verifier_keys, _policy(settings, organ)),
         published=lambda head: published(log_id, head),
+        candidate=Candidate(node=_node(settings), wait_s=_LEADER_WAIT_S),
     )
 
 

@@ -6,8 +6,8 @@ under the public keys of its own key files. Refuses to repair anything.
 
 from dataclasses import dataclass
 
-from service.context import log_signer, log_stores
-from service.settings import OrganSettings, Places, Settings, read_deployment
+from service.context import log_signer, log_stores, open_heads
+from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
 from storage import records
 from storage.db.engine import Database
 from storage.log.findings import Finding
@@ -53,19 +53,26 @@ def check_logs(settings: Settings) -> list[CheckedLog]:
     """
     deployment = read_deployment(settings)
     places = Places(settings.folder)
-    db = Database(deployment.database_url or places.database_url)
+    db = Database(database_url(settings, deployment))
     try:
         texts = TextKeys(places.text_keys)
         try:
-            return [_check(settings, organ, db, texts) for organ in deployment.organs]
+            with open_heads(settings, deployment) as heads:
+                return [_check(settings, organ, db, texts, heads) for organ in deployment.organs]
         finally:
             texts.close()
     finally:
         db.close()
 
 
-def _check(settings: Settings, organ: OrganSettings, db: Database, texts: TextKeys) -> CheckedLog:
-    stores = log_stores(Places(settings.folder), organ.log, db, texts)
+def _check(
+    settings: Settings,
+    organ: OrganSettings,
+    db: Database,
+    texts: TextKeys,
+    heads: Database | None,
+) -> CheckedLog:
+    stores = log_stores(Places(settings.folder), organ.log, db, texts, heads)
     findings = fsck(stores, log_signer(settings, organ.log).verifier_keys)
     with db.read() as connection:
         newest = records.newest_checkpoint(connection, organ.log.id)

@@ -16,6 +16,7 @@ from evidence.errors import KeyUnknown
 from service.context import Context, Organ
 from service.metrics import MEDIA_TYPE
 from service.work.queue import count_pieces
+from storage.errors import StorageError
 
 Liveness = Callable[[], Mapping[str, bool]]
 
@@ -81,7 +82,7 @@ def _database(context: Context) -> bool:
     try:
         with context.db.read() as connection:
             count_pieces(connection)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, StorageError):
         return False
     return True
 

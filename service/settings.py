@@ -27,6 +27,9 @@ GIB = 1024 * MIB
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Seconds = Annotated[int, Meta(ge=1, le=7 * 24 * 3600)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+DatabaseUrl = Annotated[str, Meta(pattern=r"^(sqlite:///.+|postgresql\+psycopg://.+/.+)$")]
+ServerUrl = Annotated[str, Meta(pattern=r"^postgresql\+psycopg://.+/.+$")]
+NodeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
 class SettingsInvalid(Exception):
@@ -38,6 +41,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         folder: the deployment's folder, made by `fengni init`; holds `deployment.json`.
+        database_url: where the database is, for the service's role; wins over the deployment
+            file. Without either it is a SQLite file in the folder.
+        heads_url: where the heads of the logs are, on another PostgreSQL server, so that several
+            nodes may lead a log; wins over the deployment file. Without either they are files.
+        node: of this process, for people who ask who leads a log; else the host's name.
         mode: `development` takes local time-stamp authorities and plain http; `production`
             refuses them.
         host: the address that the server listens on.
@@ -61,6 +69,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     folder: Path
+    database_url: DatabaseUrl | None = None
+    heads_url: ServerUrl | None = None
+    node: NodeName | None = None
     mode: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
@@ -138,7 +149,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     audience: Slug
     organs: Annotated[tuple[OrganSettings, ...], Meta(min_length=1, max_length=200)]
-    database_url: str | None = None
+    database_url: DatabaseUrl | None = None
+    heads_url: ServerUrl | None = None
     development_keys: bool = False
 
 
@@ -253,6 +265,17 @@ def read_deployment(settings: Settings) -> Deployment:
     if unsafe and settings.mode == "production":
         raise SettingsInvalid(f"Production mode refuses to start: {unsafe[0]}.")
     return deployment
+
+
+def database_url(settings: Settings, deployment: Deployment) -> str:
+    """Where the database is: the environment's word, the deployment file's, or a file."""
+    named = settings.database_url or deployment.database_url
+    return named or Places(settings.folder).database_url
+
+
+def heads_url(settings: Settings, deployment: Deployment) -> str | None:
+    """Where the heads are, or None where they are files in the folder."""
+    return settings.heads_url or deployment.heads_url
 
 
 def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:

@@ -26,7 +26,7 @@ from evidence.canonical import parse_canonical
 from evidence.errors import EvidenceError
 from evidence.package import ORIGINALS, Package
 from evidence.tlog.tiles import TILE_WIDTH, TileName
-from service.settings import OrganSettings, Places, Settings, read_deployment
+from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
 from service.setup.deployment import DEVELOPMENT_MARK
 from storage import records
 from storage.db.engine import Database
@@ -121,7 +121,7 @@ def tamper(settings: Settings, target: Target, subject: str | None) -> Flip:
         return _flip_package(Path(subject or ""), deployment.audience)
     organ = deployment.organs[0]
     places = Places(settings.folder)
-    db = Database(deployment.database_url or places.database_url)
+    db = Database(database_url(settings, deployment))
     try:
         with db.read() as connection:
             record = _find(connection, organ.log.id, subject)
@@ -251,6 +251,8 @@ def _flip_cell(victim: _Victim, table: str, column: str, where: str) -> tuple[st
     ours = f"log = '{victim.organ.log.id}' AND ({where})"
     query = f"SELECT rowid, {column} FROM {table} WHERE {ours} ORDER BY rowid LIMIT 1"  # noqa: S608
     with victim.db.write() as connection:
+        if victim.db.path is None:
+            raise TamperRefused("A row is flipped in a SQLite file only; the demo has one.")
         row = connection.execute(text(query)).first()
         if row is None:
             raise TamperRefused(f"There is no such row in {table} yet; wait a second.")

@@ -20,7 +20,7 @@ from datetime import datetime
 
 from evidence.errors import EvidenceError
 from evidence.timestamp import Timestamp
-from service.context import log_stores
+from service.context import log_stores, open_heads
 from service.doctor.diagnosis import Answer, Diagnosis, Findings, failed, noted, passed
 from service.doctor.outside import (
     check_authority,
@@ -37,6 +37,7 @@ from service.settings import (
     Places,
     Settings,
     SettingsInvalid,
+    database_url,
     find_unsafe,
     read_deployment,
 )
@@ -61,11 +62,11 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
         return [failed("settings", str(error))]
     found = [*_check_settings(settings, deployment)]  # 1
     places = Places(settings.folder)
-    db = Database(deployment.database_url or places.database_url)
+    db = Database(database_url(settings, deployment))
     try:
         found += _asked("database", lambda: check_database(db))  # 2
         for organ in deployment.organs:
-            found += _check_log(settings, organ, db)  # 3
+            found += _check_log(settings, deployment, organ, db)  # 3
         found += _asked("objects", lambda: check_objects(places))  # 4
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
@@ -96,13 +97,16 @@ def _check_settings(settings: Settings, deployment: Deployment) -> Findings:
         yield noted("settings.development", f"For development only: {unsafe}.")
 
 
-def _check_log(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
+def _check_log(
+    settings: Settings, deployment: Deployment, organ: OrganSettings, db: Database
+) -> list[Diagnosis]:
     """The log's own memories, then what the witnesses remember of it."""
     places = Places(settings.folder)
     texts = TextKeys(places.text_keys)
     try:
-        stores = log_stores(places, organ.log, db, texts)
-        found = _asked("log", lambda: check_heads(settings, organ, stores))
+        with open_heads(settings, deployment) as heads:
+            stores = log_stores(places, organ.log, db, texts, heads)
+            found = _asked("log", lambda: check_heads(settings, organ, stores))
     finally:
         texts.close()
     return found + _asked("witness", lambda: check_witnesses(settings, organ, db))

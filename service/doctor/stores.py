@@ -23,7 +23,8 @@ from service.settings import (
     Settings,
 )
 from storage import records
-from storage.db.engine import Database
+from storage.db.engine import Database, quick_faults, unprotected
+from storage.db.grants import excess
 from storage.db.tables import EVIDENCE
 from storage.errors import IntegrityAlarm
 from storage.log import LogStores
@@ -42,12 +43,16 @@ def check_database(db: Database) -> Findings:
     """Schema, integrity, and evidence rows that refuse to be changed."""
     db.require_newest()
     with db.read() as connection:
-        told = connection.execute(text("PRAGMA quick_check")).scalar_one()
-    if told != "ok":
-        yield failed("database.integrity", "SQLite finds the database damaged.")
-    else:
-        yield passed("database.integrity", "The schema is the newest and SQLite finds no damage.")
-    open_tables = _without_triggers(db)
+        faults = quick_faults(connection)
+        open_tables = unprotected(connection, EVIDENCE)
+        too_much = excess(connection)
+    for fault in faults:
+        yield failed("database.integrity", f"The database is not sound: {fault}.")
+    if not faults:
+        yield passed("database.integrity", "The schema is the newest and no damage is found.")
+    if too_much:
+        tables = ", ".join(too_much)
+        yield noted("database.grants", f"Only triggers keep this role from changing {tables}.")
     if open_tables:
         tables = ", ".join(open_tables)
         yield failed("database.append_only", f"Rows of these tables can be changed: {tables}.")
@@ -55,18 +60,6 @@ def check_database(db: Database) -> Findings:
         yield failed("database.append_only", "A first record could be changed.")
     else:
         yield passed("database.append_only", "Evidence rows refuse UPDATE and DELETE.")
-
-
-def _without_triggers(db: Database) -> list[str]:
-    with db.read() as connection:
-        query = text("SELECT tbl_name || '_' || name FROM sqlite_master WHERE type = 'trigger'")
-        there = set(connection.execute(query).scalars())
-    wanted = ("no_update", "no_delete")
-    return [
-        table.name
-        for table in EVIDENCE
-        if not all(f"{table.name}_{table.name}_{name}" in there for name in wanted)
-    ]
 
 
 def _refuses_update(db: Database) -> bool:

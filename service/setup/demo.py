@@ -46,7 +46,7 @@ from service.setup.parties import Authority, Witness
 from service.setup.registrar import Desk, request_key
 from service.transparency.tsa import create_tsa
 from service.transparency.witness import create_witness
-from storage.db.engine import Database
+from storage.db.engine import Database, migrate
 
 ORGAN = "demo-organ"
 LOG = "demo"
@@ -118,6 +118,7 @@ def make_demo(demo: Demo) -> None:
         SetupRefused, StorageError: it could not be made.
     """
     if demo.server.is_dir():
+        migrate(Places(demo.server).database_url)
         return
     if demo.folder.exists() and any(demo.folder.iterdir()):
         raise DemoBusy(f"{demo.folder} holds something that is no demo.")

@@ -31,7 +31,15 @@ from evidence.statement import SignedStatement
 from evidence.tlog.checkpoint import check_origin
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
-from service.context import Context, fresh_salt, log_signer, log_stores, open_context, system_clock
+from service.context import (
+    Context,
+    fresh_salt,
+    log_signer,
+    log_stores,
+    open_context,
+    open_heads,
+    system_clock,
+)
 from service.law.refusals import Refusal
 from service.private_files import create_private, make_private_folder, write_private
 from service.settings import (
@@ -43,11 +51,20 @@ from service.settings import (
     Places,
     Settings,
     WitnessSettings,
+    database_url,
     read_environment,
+)
+from service.setup.databases import (
+    IN_THE_FOLDER,
+    Databases,
+    SetupRefused,
+    databases_of,
+    prepare_databases,
+    require_unused,
 )
 from service.setup.parties import Authority, Witness, witness_policy
 from service.setup.registrar import Desk, Rejected, create_desk, request_key
-from storage.db.engine import Database, migrate
+from storage.db.engine import Database
 from storage.log import create_log
 from storage.log.texts import TextKeys
 from storage.objects.local import LocalObjects
@@ -81,6 +98,7 @@ class Plan:
         witnesses: told the log's keys, says who cosigns; a majority of them must.
         valid_days: for how long known-keys.json is trusted.
         development: whether all of it is for a demonstration only.
+        databases: where database and heads are, where they are no files in the folder.
     """
 
     folder: Path
@@ -93,10 +111,7 @@ class Plan:
     witnesses: Callable[[tuple[VerifierKey, ...]], tuple[Witness, ...]] = lambda _keys: ()
     valid_days: int = 730
     development: bool = False
-
-
-class SetupRefused(Exception):
-    """A deployment cannot be made that way; the message says why."""
+    databases: Databases = IN_THE_FOLDER
 
 
 def create_deployment(plan: Plan, *, more: Callable[[Context, Desk], None] | None = None) -> None:
@@ -113,6 +128,7 @@ def create_deployment(plan: Plan, *, more: Callable[[Context, Desk], None] | Non
     making = plan.folder.parent / f".{plan.folder.name}.making"
     own_desk = plan.registrar_folder.is_relative_to(plan.folder)
     _require_free(plan)
+    require_unused(plan.databases, plan.log_id, plan.origin)
     shutil.rmtree(making, ignore_errors=True)  # what a killed attempt left; it held nothing yet
     make_private_folder(making)
     desk = create_desk(
@@ -127,7 +143,7 @@ def create_deployment(plan: Plan, *, more: Callable[[Context, Desk], None] | Non
     try:
         deployment = _write_settings(plan, making, desk)
         settings = read_environment(folder=making)
-        _make_stores(settings, deployment)
+        _make_stores(plan, settings, deployment)
         context = open_context(settings)
         try:
             enrol_server(context, plan.organ, desk)
@@ -222,6 +238,8 @@ def _write_settings(plan: Plan, making: Path, desk: Desk) -> Deployment:
                 witness_policy_file=POLICY_FILE,
             ),
         ),
+        database_url=plan.databases.url,
+        heads_url=plan.databases.heads_url,
         development_keys=plan.development,
     )
     write_deployment(making, deployment)
@@ -265,23 +283,25 @@ def _known_keys(plan: Plan, desk: Desk, log_keys: tuple[VerifierKey, ...], polic
     return write_known_keys(content, [root])
 
 
-def _make_stores(settings: Settings, deployment: Deployment) -> None:
+def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None:
     """Make the database, every store and each organ's empty log."""
     places = Places(settings.folder)
-    migrate(places.database_url)
+    owners = plan.databases.owner_url, plan.databases.heads_owner_url
+    prepare_databases(databases_of(settings, deployment, *owners), places)
     LocalObjects.create(places.objects, store_id=f"local-{fresh_salt()[:12]}")
     Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
     texts = TextKeys.create(places.text_keys)
-    db = Database(places.database_url)
+    db = Database(database_url(settings, deployment))
     try:
         for organ in deployment.organs:
             LocalTiles.create(places.tiles(organ.log.id))
-            create_log(
-                log_stores(places, organ.log, db, texts),
-                organ=organ.id,
-                signer=log_signer(settings, organ.log),
-                clock=system_clock,
-            )
+            with open_heads(settings, deployment) as heads:
+                create_log(
+                    log_stores(places, organ.log, db, texts, heads),
+                    organ=organ.id,
+                    signer=log_signer(settings, organ.log),
+                    clock=system_clock,
+                )
     finally:
         texts.close()
         db.close()

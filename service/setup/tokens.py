@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from service.access.tokens import IssuedToken, Token, issue_token, list_tokens, revoke_token
 from service.law.permissions import Scope
-from service.settings import Deployment, Places, Settings, read_deployment
+from service.settings import Deployment, Settings, database_url, read_deployment
 from service.setup.deployment import SetupRefused
 from storage.db.engine import Database
 
@@ -105,7 +105,7 @@ def _organ(deployment: Deployment, organ: str | None) -> str:
 @contextmanager
 def _writing(settings: Settings) -> Generator[tuple[Connection, Deployment]]:
     deployment = read_deployment(settings)
-    db = Database(deployment.database_url or Places(settings.folder).database_url)
+    db = Database(database_url(settings, deployment))
     try:
         db.require_newest()
         with db.write() as connection:

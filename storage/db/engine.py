@@ -152,6 +152,12 @@ def integrity_faults(connection: Connection, tables: Sequence[Table]) -> list[st
     return looked(connection, tables)
 
 
+def quick_faults(connection: Connection) -> list[str]:
+    """What is wrong with the database as far as it can be told at once; empty where nothing is."""
+    looked = sqlite.quick_faults if connection.dialect.name == "sqlite" else postgres.quick_faults
+    return looked(connection)
+
+
 def unprotected(connection: Connection, tables: Sequence[Table]) -> list[str]:
     """Names of those tables whose triggers do not all refuse UPDATE, DELETE and TRUNCATE."""
     looked = sqlite.unprotected if connection.dialect.name == "sqlite" else postgres.unprotected

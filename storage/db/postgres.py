@@ -21,6 +21,7 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from storage.db.migrations.triggers import trigger_names
+from storage.db.tables import EVIDENCE
 from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
 DRIVER = "postgresql+psycopg"
@@ -120,18 +121,24 @@ def faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
     Returns:
         One sentence for each fault.
     """
-    names = {"names": [table.name for table in tables]}
-    told = [
-        f"the index {row.name} is not valid"
-        for row in connection.execute(_INDEXES, names)
-        if not row.valid
-    ]
+    names = [table.name for table in tables]
+    told = _invalid_indexes(connection, names)
     if connection.execute(_AMCHECK).scalar_one():
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-        for row in connection.execute(_INDEXES, names).all():
+        for row in connection.execute(_INDEXES, {"names": names}).all():
             with connection.begin_nested():
                 told += _index_faults(connection, row.name)
     return told
+
+
+def quick_faults(connection: Connection) -> list[str]:
+    """Settings of the server with which a confirmed commit may be lost, and unfinished indexes."""
+    unsafe = [
+        f"the server runs with {name} = off"
+        for name in ("fsync", "full_page_writes")
+        if connection.exec_driver_sql(f"SHOW {name}").scalar_one() == "off"
+    ]
+    return unsafe + _invalid_indexes(connection, [table.name for table in EVIDENCE])
 
 
 def unprotected(connection: Connection, tables: Sequence[Table]) -> list[str]:
@@ -158,6 +165,11 @@ _AMCHECK = text(
     " WHERE oid = to_regprocedure('bt_index_check(regclass, boolean)')"
 )
 _CHECK_INDEX = text("SELECT bt_index_check(CAST(:index AS regclass), true)")
+
+
+def _invalid_indexes(connection: Connection, tables: Sequence[str]) -> list[str]:
+    rows = connection.execute(_INDEXES, {"names": tables})
+    return [f"the index {row.name} is not valid" for row in rows if not row.valid]
 
 
 def _index_faults(connection: Connection, index: str) -> list[str]:

@@ -117,6 +117,12 @@ def faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
     return told
 
 
+def quick_faults(connection: Connection) -> list[str]:
+    """The same without comparing indexes with their tables: what can be told at once."""
+    found = connection.exec_driver_sql("PRAGMA quick_check(10)").scalars().all()
+    return [] if found == ["ok"] else [str(fault) for fault in found]
+
+
 def unprotected(connection: Connection, tables: Sequence[Table]) -> list[str]:
     """Names of those tables that lack one of the triggers that refuse change."""
     query = text("SELECT tbl_name, name FROM sqlite_master WHERE type = 'trigger'")

@@ -46,10 +46,15 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Generator[Served]:
-    """Run `serve` in its own process until the block ends."""
+def served(folder: Path, database_url: str | None = None) -> Generator[Served]:
+    """Run `serve` in its own process until the block ends.
+
+    Args:
+        folder: of the deployment.
+        database_url: of a migrated database; None for a SQLite file in the folder.
+    """
     folder.mkdir(exist_ok=True)
-    made = make_deployment(folder)
+    made = make_deployment(folder, database_url=database_url)
     process = ServerProcess(folder)
     process.launch()
     try:

@@ -160,6 +160,7 @@ def make_deployment(
     policy_file: str | None = None,
     public_tiles: bool = True,
     inspect_workers: int = 0,
+    database_url: str | None = None,
     **settings: object,
 ) -> Made:
     """Make keys, stores, logs, enrolments and one token with every scope for each organ."""
@@ -181,6 +182,7 @@ def make_deployment(
             )
             for organ, party in parties.items()
         ),
+        database_url=database_url,
         development_keys=True,
     )
     (folder / "deployment.json").write_bytes(msgspec.json.encode(deployment))
@@ -208,15 +210,17 @@ def bearer(token: str) -> dict[str, str]:
 
 def _make_stores(settings: Settings, deployment: Deployment) -> None:
     places = Places(settings.folder)
-    migrate(places.database_url)
+    url = deployment.database_url or places.database_url
+    if deployment.database_url is None:
+        migrate(url)
     LocalObjects.create(places.objects, store_id="local-test")
     Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
     texts = TextKeys.create(places.text_keys)
-    db = Database(places.database_url)
+    db = Database(url)
     for organ in deployment.organs:
         LocalTiles.create(places.tiles(organ.log.id))
         create_log(
-            log_stores(places, organ.log, db, texts),
+            log_stores(places, organ.log, db, texts, None),
             organ=organ.id,
             signer=log_signer(settings, organ.log),
             clock=system_clock,

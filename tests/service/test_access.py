@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -12,18 +11,16 @@ from service.access.tokens import find_token, issue_token, list_tokens, revoke_t
 from service.law.permissions import Holder, Scope
 from service.law.refusals import NotPermitted
 from service.problems import Problem
-from storage.db.engine import Database, migrate
+from storage.db.engine import Database
 from storage.db.tables import tokens
 
 AT = datetime(2026, 11, 23, 9, tzinfo=UTC)
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
+def db(database_url: str) -> Iterator[Database]:
     """A fresh database."""
-    url = f"sqlite:///{tmp_path / 'fengni.db'}"
-    migrate(url)
-    database = Database(url)
+    database = Database(database_url)
     yield database
     database.close()
 

@@ -1,9 +1,8 @@
 """What a killed process leaves half done is finished or kept aside by the next one."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from service.work.queue import (
     pieces_of,
     retry_piece,
 )
-from storage.db.engine import Database, migrate
+from storage.db.engine import Database
 from storage.db.tables import outbox
 from storage.staging import Staging
 from tests.service.deployment_maker import PHOTO, Made
@@ -116,14 +115,13 @@ def test_content_that_cannot_be_stored_waits_where_people_see_it(
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Database:
+def db(database_url: str) -> Iterator[Database]:
     """A fresh database with three pieces of work."""
-    url = f"sqlite:///{tmp_path / 'fengni.db'}"
-    migrate(url)
-    database = Database(url)
+    database = Database(database_url)
     with database.write() as connection:
         add_pieces(connection, log="a", organ="a", kind="store", subjects=["x", "y", "z"], at=AT)
-    return database
+    yield database
+    database.close()
 
 
 def lease(db: Database, at: datetime, owner: str = "one") -> list[Piece]:

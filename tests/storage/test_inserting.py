@@ -1,5 +1,6 @@
 """Many rows with few statements: the same rows as one by one, all or none."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -26,9 +27,11 @@ def row(size: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def db(database_url: str) -> Database:
+def db(database_url: str) -> Iterator[Database]:
     """An empty database of each sort."""
-    return Database(database_url)
+    database = Database(database_url)
+    yield database
+    database.close()
 
 
 def read(connection: Connection) -> list[dict[str, object]]:
@@ -45,7 +48,6 @@ def test_every_row_arrives_as_it_was(db: Database, count: int) -> None:
         insert_rows(connection, checkpoints, rows)
     with db.read() as connection:
         assert rows == read(connection)
-    db.close()
 
 
 def test_a_batch_is_a_handful_of_statements(db: Database) -> None:
@@ -57,7 +59,6 @@ def test_a_batch_is_a_handful_of_statements(db: Database) -> None:
         )
         insert_rows(connection, checkpoints, [row(size) for size in range(100)])
     assert seen == ["INSERT", "INSERT"]
-    db.close()
 
 
 def test_one_bad_row_leaves_nothing(db: Database) -> None:
@@ -68,4 +69,3 @@ def test_one_bad_row_leaves_nothing(db: Database) -> None:
         insert_rows(connection, checkpoints, [row(1), {"log": "demo"}])
     with db.read() as connection:
         assert read(connection) == []
-    db.close()
