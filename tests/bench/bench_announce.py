@@ -3,8 +3,8 @@
 Run: PYTHONPATH=. .venv/bin/python tests/bench/bench_announce.py [sqlite|postgres|system]
 The peer of the batches is a bare loop of verify + canonicalise + leaf hash in one process. The
 client (wrk) runs on the same cores; every statement is new; strict fsync; the proof is in the
-answer. A PostgreSQL server is that of the test requirements (`postgres`) or the system's (`system`),
-with fsync, on the same cores as everything else.
+answer. The PostgreSQL server is that of the test requirements (`postgres`) or the system's
+(`system`), with fsync, on the same cores as everything else.
 """
 
 import contextlib

@@ -66,7 +66,7 @@ def test_a_photo_goes_its_whole_course(client: Client, made: Made) -> None:
     assert client.get("/readyz").json() == {"status": "ready", "failed": []}
     assert b"fengni_" in client.get("/metrics").content
     listed = get(client, made, "/v1/captures").json()
-    assert [one["id"] for one in listed["captures"]] == [capture]
+    assert [one["id"] for one in listed["items"]] == [capture]
 
 
 def test_a_repeat_gets_the_same_bytes_after_a_new_start(made: Made) -> None:
