@@ -99,7 +99,9 @@ class Database:
         self._backend.require_there()
         with self.read() as connection:
             if current_revision(connection) != newest_revision():
-                raise Unavailable("the database has not the schema of this version: migrate it")
+                raise Unavailable(
+                    "the database has not the schema of this version: `fengni migrate`"
+                )
 
     def close(self) -> None:
         """Close every idle connection."""

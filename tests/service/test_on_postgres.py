@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from litestar.testing import TestClient
+from sqlalchemy import text
 
 from evidence.report import Outcome
 from evidence.verify import verify_package
@@ -20,7 +21,8 @@ from service.context import open_context
 from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
-from service.settings import SettingsInvalid, read_deployment, read_settings
+from service.settings import Places, SettingsInvalid, read_deployment, read_settings
+from storage.db.engine import Database
 from storage.errors import Unavailable
 from storage.log.shared_heads import SharedHead
 from tests.postgres import OWNER, PostgresServer
@@ -123,8 +125,10 @@ def test_a_server_that_is_away_is_not_ready(
     postgres.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", values=(name,)
     )
-    for _ in range(12):  # each connection of the pool is found dead once
-        answer = announce(client, made, made.parties["county-a"].capture())
+    answers = [  # each connection of the pool is found dead once
+        announce(client, made, made.parties["county-a"].capture()) for _ in range(12)
+    ]
+    answer = answers[-1]
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert "127.0.0.1" not in answer.text
     ready = client.get("/readyz")
@@ -220,3 +224,19 @@ def test_other_databases_are_refused_by_name(made: Made, url: str) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"database_url": url}))
     with pytest.raises(SettingsInvalid):
         read_deployment(read_settings(at))
+
+
+def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment on SQLite of an earlier version is refused until `fengni migrate` was given."""
+    monkeypatch.delenv("FENGNI_FOLDER", raising=False)
+    made = make_deployment(tmp_path / "deployment")
+    db = Database(Places(made.settings.folder).database_url)
+    with db.write() as connection:
+        connection.execute(text("DROP TABLE leaders"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with pytest.raises(Unavailable, match="migrate"):
+        db.require_newest()
+    assert run(["migrate", str(made.settings.folder)]) == 0
+    db.require_newest()
+    db.close()
+    assert [one.findings for one in check_logs(made.settings)] == [(), ()]
