@@ -6,7 +6,7 @@ start where two organs would share a log.
 """
 
 import secrets
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,9 +50,21 @@ from storage.objects.local import LocalObjects
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
-Witnessed = Callable[
-    [OrganSettings, tuple[VerifierKey, ...], Policy | None], Iterable[WitnessAnswer]
-]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What witnesses told of a log.
+
+    Attributes:
+        answers: of those that answered.
+        enough: whether these are enough for the log to sign.
+    """
+
+    answers: tuple[WitnessAnswer, ...]
+    enough: bool
+
+
+Witnessed = Callable[[OrganSettings, tuple[VerifierKey, ...], Policy | None, Database], Heard]
 Published = Callable[[str, CommittedHead], None]
 
 
@@ -162,10 +174,13 @@ def fresh_id() -> str:
 
 
 def nobody_asked(
-    _organ: OrganSettings, _log_keys: tuple[VerifierKey, ...], _policy: Policy | None
-) -> Iterable[WitnessAnswer]:
-    """No witness is asked."""
-    return ()
+    _organ: OrganSettings,
+    _log_keys: tuple[VerifierKey, ...],
+    _policy: Policy | None,
+    _db: Database,
+) -> Heard:
+    """No witness is asked: for a deployment that is being made, and whose log is new."""
+    return Heard(answers=(), enough=True)
 
 
 def nobody_told(_log: str, _head: CommittedHead) -> None:
@@ -184,7 +199,8 @@ def open_context(
 
     Args:
         settings: from the environment.
-        witnessed: asks an organ's witnesses what they know of its log, before it may sign.
+        witnessed: asks an organ's witnesses what they know of its log, before it may sign; where
+            too few answer the log is open for reading until `Log.confirm`.
         published: told of each publication, in the publisher's thread; must only wake somebody.
         clock: now, UTC.
         metrics: counts; new ones where none are given.
@@ -260,11 +276,13 @@ def _open_log(
 ) -> Log:
     log_id = organ.log.id
     signer = log_signer(settings, organ.log)
+    heard = witnessed(organ, signer.verifier_keys, _policy(settings, organ), stores.db)
     return Log.open(
         stores,
         signer=signer,
         clock=clock,
-        witnessed=witnessed(organ, signer.verifier_keys, _policy(settings, organ)),
+        witnessed=heard.answers,
+        confirmed=heard.enough,
         published=lambda head: published(log_id, head),
     )
 

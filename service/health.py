@@ -1,7 +1,8 @@
 """For those who watch the service: is it alive, may it be used, what has it done.
 
 Does: answers without a token and tells nothing about captures. Refuses to call itself ready while
-a log is halted, the server's key is not enrolled, a worker is dead or the disk is full.
+a log is halted or waits for its witnesses, the server's key is not enrolled, a worker is dead or
+the disk is full.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,6 +53,7 @@ def get_readiness(
     for organ in context.organs.values():
         status = organ.log.status()
         checks[f"log_{organ.log_id}"] = status.halted is None
+        checks[f"witnesses_{organ.log_id}"] = status.confirmed
         checks[f"publication_{organ.log_id}"] = status.publication is None
         checks[f"server_key_{organ.id}"] = _enrolled(organ)
     failed = sorted(name for name, passed in checks.items() if not passed)

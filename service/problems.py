@@ -153,6 +153,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("retained", 409, "A retention date or hold forbids it", "保管期限或冻结不允许"),
     ("head_conflict", 503, "Another writer moved the log's head", "日志头被其他写入者移动"),
     ("unavailable", 503, "The store does not answer", "存储不可用"),
+    ("log_unconfirmed", 503, "The log waits for its witnesses", "日志正在等待见证方确认"),
     ("sync_failed", 503, "The disk did not confirm", "磁盘未确认写入"),
     ("disk_reserve_reached", 507, "No room above the reserve", "剩余空间已达预留下限"),
 )
@@ -163,7 +164,13 @@ REGISTRY: Mapping[str, ProblemKind] = MappingProxyType(
     }
 )
 RETRY_AFTER_S: Mapping[str, int] = MappingProxyType(
-    {"unavailable": 5, "head_conflict": 5, "log_rolled_back": 60, "sync_failed": 60}
+    {
+        "unavailable": 5,
+        "head_conflict": 5,
+        "log_unconfirmed": 5,
+        "log_rolled_back": 60,
+        "sync_failed": 60,
+    }
 )
 """How long a client should wait for the faults of a store that may pass."""
 

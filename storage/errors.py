@@ -14,6 +14,7 @@ Each class has a stable `code` that appears in problems, findings and logs.
     ├── Retained                      retained              a lock or a hold forbids it
     ├── HeadConflict                  head_conflict         another writer moved the log's head
     └── Unavailable                   unavailable           the store does not answer as it should
+        ├── LogUnconfirmed            log_unconfirmed       no witness has told how far it was
         ├── SyncFailed                sync_failed           the disk did not confirm; never retried
         └── DiskReserveReached        disk_reserve_reached  no room above the reserve
 """
@@ -89,6 +90,12 @@ class Unavailable(StorageError):
     """The store cannot be reached or does not do what it must; nothing was promised."""
 
     code = "unavailable"
+
+
+class LogUnconfirmed(Unavailable):
+    """Too few witnesses have told how far the log was: nothing is signed, all can be read."""
+
+    code = "log_unconfirmed"
 
 
 class SyncFailed(Unavailable):

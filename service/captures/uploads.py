@@ -3,8 +3,8 @@
 Does: takes the bytes of an announced capture, at most one transfer of each at a time, and compares
 them with what the device signed. What differs is quarantined: the bytes stay, a custody statement
 says so, the sender is told. Refuses, before a byte is taken: more than was announced, a second
-transfer beside the first, transfers that failed too often, and anything that would eat into the
-disk reserve.
+transfer beside the first, transfers that failed too often, anything that would eat into the disk
+reserve, and everything while the organ's log may not sign.
 
 This is the one module of the service that is async below its route: the bytes pass through here.
 """
@@ -30,6 +30,7 @@ from service.law.permissions import Holder
 from service.logs import get_logger
 from service.problems import Problem
 from storage import records
+from storage.errors import LogUnconfirmed
 from storage.objects import StagedFile
 from storage.staging import StagedWriter
 
@@ -96,6 +97,7 @@ class Inbox:
         self._context = context
         self._arrivals = arrivals
         self._active: set[str] = set()
+        self._begun: set[str] = set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
 
     @property
@@ -106,6 +108,10 @@ class Inbox:
     def close(self) -> None:
         """Let go of the threads; transfers that run are finished or interrupted."""
         self._pool.shutdown(wait=True)
+
+    def begin(self, organ: Organ) -> None:
+        """Take an organ's content from now on: its log signs, and its leftovers are taken up."""
+        self._begun.add(organ.id)
 
     async def receive(self, transfer: Transfer, body: AsyncIterator[bytes]) -> Noted:
         """Take one transfer to its end.
@@ -119,11 +125,12 @@ class Inbox:
         Raises:
             Problem: `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
                 `content_truncated`, `digest_mismatch`.
-            StorageError: the disk's reserve is reached, or the disk refused.
+            StorageError: the organ has not begun, the disk's reserve is reached, or it refused.
         """
         upload = transfer.upload
         if upload.state is not ContentState.ANNOUNCED:
             return Noted(upload=upload, first=False)
+        self._require_begun(transfer.organ)
         if transfer.length is not None and transfer.length > upload.size_bytes:
             raise Problem("content_too_large", "Content-Length is above the announced size.")
         self._require_free(upload.capture)
@@ -140,6 +147,11 @@ class Inbox:
             return await self._settle(transfer, code, staged)
         finally:
             self._active.discard(upload.capture)
+
+    def _require_begun(self, organ: Organ) -> None:
+        if organ.id not in self._begun:
+            organ.log.require_taking()
+            raise LogUnconfirmed("what an earlier run left is being taken up")
 
     def _require_free(self, capture: str) -> None:
         if capture in self._active:

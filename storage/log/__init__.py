@@ -8,7 +8,8 @@ One second later at most it is published as tiles, bundles and checkpoint.
         [receipt] = log.submit(Submission(items=(pending,))).result()
 
 Commit and publication are two steps; docs/explanation/log.md tells a leaf's life. The package
-refuses to sign when anything it can ask has seen more, or something else, than it has.
+refuses to sign when anything it can ask has seen more, or something else, than it has, and, where
+its opener says that too few have answered, before `confirm`.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from evidence.merkle import consistency_proof, inclusion_proof
+from evidence.merkle import consistency_proof, inclusion_proof, tree_root
 from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.policy import Policy
 from storage import records
@@ -27,7 +28,7 @@ from storage.errors import LogRolledBack, NotFound, Unavailable
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.creation import create_log, require_apart
 from storage.log.publisher import PERIOD_S, Publisher
-from storage.log.recovery import catch_up, recover
+from storage.log.recovery import catch_up, compare, recover
 from storage.log.sequencer import Sequencer, receipt_of
 from storage.log.serving import published_tile
 from storage.log.submission import (
@@ -69,12 +70,14 @@ class LogStatus:
         size: number of leaves that were answered for.
         published_size: number of leaves under the published checkpoint.
         halted: why nothing is signed any more, or None.
+        confirmed: whether enough witnesses have told how far it was, so that it may sign.
         publication: why the last publication failed, or None.
     """
 
     size: int
     published_size: int
     halted: Exception | None
+    confirmed: bool
     publication: Exception | None
 
 
@@ -107,6 +110,7 @@ class Log:
         signer: LogSigner,
         clock: Callable[[], datetime],
         witnessed: Iterable[WitnessAnswer] = (),
+        confirmed: bool = True,
         published: Callable[[CommittedHead], None] = lambda _head: None,
         period_s: float = PERIOD_S,
     ) -> Self:
@@ -117,6 +121,7 @@ class Log:
             signer: of the log's origin.
             clock: now, UTC.
             witnessed: what each witness that can be reached knows of this log.
+            confirmed: False where those are too few: nothing is signed before `confirm`.
             published: called in the publisher's thread after each publication, only to wake.
             period_s: at most one publication in this time.
 
@@ -131,28 +136,26 @@ class Log:
         with ExitStack() as opening:
             opening.enter_context(stores.heads.hold())
             recovered = recover(stores, signer.verifier_keys, witnessed)
+            tree, size = recovered.tree, recovered.published.size
             publisher = Publisher(
-                stores,
-                recovered.tree,
-                published_size=recovered.published.size,
-                published=published,
-                period_s=period_s,
+                stores, tree, published_size=size, published=published, period_s=period_s
             )
             catch_up(stores, recovered, publisher)
             sequencer = Sequencer(
                 stores,
                 organ=recovered.organ,
-                tree=recovered.tree,
+                tree=tree,
                 head=recovered.head,
                 signer=signer,
                 clock=clock,
                 committed=publisher.wake,
+                confirmed=confirmed,
             )
             log = cls(
                 stores,
                 sequencer=sequencer,
                 publisher=publisher,
-                tree=recovered.tree,
+                tree=tree,
                 cosignatures=Cosignatures(stores, recovered.organ, signer.verifier_keys),
                 held=opening.pop_all(),
             )
@@ -199,12 +202,41 @@ class Log:
             has halted and the next start will tell.
 
         Raises:
+            LogUnconfirmed: see `confirm`.
             Unavailable: too much waits or is unpublished, or the log is closed.
             StorageError: the log has halted; this is why.
         """
         if self.latest().size - self._publisher.published_size > MAX_UNPUBLISHED_LEAVES:
             raise Unavailable("too much is committed and not yet published")
         return self._sequencer.submit(submission)
+
+    def confirm(self, witnessed: Iterable[WitnessAnswer], *, enough: bool) -> None:
+        """Compare what witnesses say now with our tree, as at the start, and perhaps begin to sign.
+
+        Args:
+            witnessed: what each witness that can be reached knows of this log.
+            enough: whether these are enough to sign from now on.
+
+        Raises:
+            LogRolledBack: one saw more, or something else; the log has halted.
+            IntegrityAlarm: a tile that the comparison needs is damaged; nothing has changed.
+        """
+        try:
+            compare(witnessed, self.latest().size, lambda size: tree_root(size, self._tree.node))
+        except LogRolledBack as alarm:
+            self._sequencer.halt(alarm)
+            raise
+        if enough:
+            self._sequencer.confirm()
+
+    def require_taking(self) -> None:
+        """Demand that statements are taken, before anything is made for the log.
+
+        Raises:
+            LogUnconfirmed: see `confirm`.
+            StorageError: the log has halted; this is why.
+        """
+        self._sequencer.require_taking()
 
     def halt(self, reason: str) -> None:
         """Sign nothing more until a new start, which will look at everything.
@@ -299,6 +331,7 @@ class Log:
             size=self.latest().size,
             published_size=self._publisher.published_size,
             halted=self._sequencer.fault,
+            confirmed=self._sequencer.confirmed,
             publication=self._publisher.fault,
         )
 

@@ -11,9 +11,9 @@ with the load and a lone statement waits for nobody. What a crash leaves at each
 - after the swap: leaves that will be published by the start that follows; an answer may have
   been lost on the way, and the sender who repeats gets it again.
 
-Refuses: to go on when a commit or a swap has an unknown end, or when the database or the head
-is not as this thread left it. It then halts, and only a new start, which looks at everything,
-signs again.
+Refuses: to take anything before the log is confirmed, and to go on when a commit or a swap has an
+unknown end, or when the database or the head is not as this thread left it. It then halts, and
+only a new start, which looks at everything, signs again.
 """
 
 import threading
@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evidence.merkle import Frontier, inclusion_proof
 from evidence.tlog.checkpoint import LogSigner
-from storage.errors import LogRolledBack, StorageError, Unavailable
+from storage.errors import LogRolledBack, LogUnconfirmed, StorageError, Unavailable
 from storage.log.batch import Batch, Identity, Verdict, run_batch
 from storage.log.heads import Head
 from storage.log.proving import inclusion_proofs
@@ -67,6 +67,7 @@ class Sequencer:
         signer: LogSigner,
         clock: Callable[[], datetime],
         committed: Callable[[], None],
+        confirmed: bool,
     ) -> None:
         """Take over a log that recovery found whole; `start` begins to work.
 
@@ -78,6 +79,7 @@ class Sequencer:
             signer: of the log's origin.
             clock: now, UTC.
             committed: called after each batch, to wake the publisher.
+            confirmed: whether it may sign already, or only after `confirm`.
         """
         self._stores = stores
         self._organ = organ
@@ -87,6 +89,7 @@ class Sequencer:
         self._signer = signer
         self._clock = clock
         self._committed = committed
+        self._confirmed = confirmed
         self._queue: deque[_Waiting] = deque()
         self._waiting_items = 0
         self._wake = threading.Condition()
@@ -103,6 +106,28 @@ class Sequencer:
     def fault(self) -> Exception | None:
         """Why it halted, or None."""
         return self._fault
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it may sign, as far as those outside are concerned."""
+        return self._confirmed
+
+    def confirm(self) -> None:
+        """Take submissions from now on; a halted log stays halted."""
+        with self._wake:
+            self._confirmed = True
+
+    def require_taking(self) -> None:
+        """Demand that submissions are taken at all.
+
+        Raises:
+            LogUnconfirmed: not yet.
+            StorageError: the log halted, and this is why.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if not self._confirmed:
+            raise LogUnconfirmed("too few witnesses have told yet how far this log was")
 
     def start(self) -> None:
         """Begin to take batches."""
@@ -123,12 +148,11 @@ class Sequencer:
 
         Raises:
             Unavailable: too much is waiting, or the log is closed; nothing was taken.
-            StorageError: the log halted, and this is why.
+            StorageError: see `require_taking`.
         """
         answer: Future[list[Outcome]] = Future()
         with self._wake:
-            if self._fault is not None:
-                raise self._fault
+            self.require_taking()
             if self._closing:
                 raise Unavailable("the log is closed")
             if self._waiting_items >= MAX_WAITING_ITEMS:
