@@ -56,6 +56,7 @@ _OF_STATUS = {
 _QUERY_NAMES = {"minimum": "min", "form": "as"}
 """Query parameters whose names Python keeps for itself."""
 
+_ENDING = "ending"
 _TIMED_OUT_RETRY_S = 5
 AnyRequest: TypeAlias = Request[Any, Any, Any]  # user, auth and state types are not used here
 _log = get_logger("edge")
@@ -92,7 +93,8 @@ class Edge:
         started = time.monotonic()
         request_id = self._new_id()
         members = cast("dict[str, Any]", scope)  # what ASGI says it is, before Litestar's types
-        members.setdefault("state", {})["request_id"] = request_id
+        ending: list[Callable[[], None]] = []
+        members.setdefault("state", {}).update({"request_id": request_id, _ENDING: ending})
         status = 0
         unread = _has_body(members)
 
@@ -118,6 +120,8 @@ class Edge:
         try:
             await self.app(scope, watch if unread else receive, send_with_headers)
         finally:
+            for act in ending:
+                act()
             self._count(members, status, time.monotonic() - started, request_id)
 
     def _count(self, scope: dict[str, Any], status: int, seconds: float, request_id: str) -> None:
@@ -264,6 +268,16 @@ def _complete(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> _RawHe
 def request_id_of(request: AnyRequest) -> str:
     """The id that `Edge` gave the request."""
     return str(request.scope["state"]["request_id"])
+
+
+def at_end(request: AnyRequest, act: Callable[[], None]) -> None:
+    """Have something done when the request has ended, however that happens.
+
+    Args:
+        request: being answered.
+        act: called in the event loop's thread; must not block or raise.
+    """
+    request.scope["state"][_ENDING].append(act)
 
 
 def pointer_of(path: str) -> str:

@@ -7,13 +7,10 @@ policy, types from a closed list, and never the name that a client chose.
 
 import base64
 import re
-import threading
-from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from typing import Annotated, Literal
 
 from litestar import Response, get, put
-from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.response import Stream
@@ -24,9 +21,10 @@ from service.captures.reading import Held, Reading, pieces
 from service.captures.routes import CaptureId, unknown_capture
 from service.captures.shapes import Received
 from service.captures.uploads import Inbox, Transfer, read_digest
-from service.edge import TIMEOUT_OPTION, AnyRequest
+from service.edge import TIMEOUT_OPTION, AnyRequest, at_end
 from service.guards import Caller, needs
 from service.law.permissions import Scope
+from service.outgoing import Outgoing
 from service.problems import Problem
 from storage.errors import Unavailable
 
@@ -101,7 +99,7 @@ def get_content(
     held = reading.find(caller.organ, capture)
     if form == "preview":
         return _preview(caller, held, reading)
-    return _original(caller, held, reading, request.headers.get("range"))
+    return _original(caller, held, reading, request)
 
 
 def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
@@ -128,8 +126,8 @@ def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
     return first, min(last, size_bytes - 1) + 1
 
 
-def _original(caller: Caller, held: Held, reading: Reading, wanted: str | None) -> Stream:
-    ranged = read_range(wanted, held.size_bytes)
+def _original(caller: Caller, held: Held, reading: Reading, request: AnyRequest) -> Stream:
+    ranged = read_range(request.headers.get("range"), held.size_bytes)
     stream = reading.open(held)
     try:
         reading.state(caller.organ, caller.holder, held, "viewed")
@@ -148,8 +146,10 @@ def _original(caller: Caller, held: Held, reading: Reading, wanted: str | None) 
     }
     if ranged is not None:
         headers["content-range"] = f"bytes {first}-{end - 1}/{held.size_bytes}"
+    outgoing = Outgoing(stream, pieces(stream, first, end, held.sha256, held.size_bytes))
+    at_end(request, outgoing.close)
     return Stream(
-        _in_threads(pieces(stream, first, end, held.sha256, held.size_bytes)),
+        outgoing,
         status_code=HTTPStatus.OK if ranged is None else HTTPStatus.PARTIAL_CONTENT,
         media_type=held.media_type if held.media_type in SERVED_TYPES else _OCTETS,
         headers=headers,
@@ -161,29 +161,6 @@ def _preview(caller: Caller, held: Held, reading: Reading) -> Response[bytes]:
     reading.state(caller.organ, caller.holder, held, "previewed")
     name = f'inline; filename="preview-{held.capture[:16]}.jpg"'
     return Response(jpeg, media_type="image/jpeg", headers={"content-disposition": name})
-
-
-async def _in_threads(source: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Read each piece in a thread; the file is closed however the answer ends.
-
-    An answer that is cut off leaves its thread reading. Closing a generator while another thread
-    is in it crashes the interpreter, so both wait for their turn.
-    """
-    turn = threading.Lock()
-
-    def read() -> bytes | None:
-        """The next piece; runs in a thread."""
-        with turn:
-            return next(source, None)
-
-    try:
-        while (piece := await sync_to_thread(read)) is not None:
-            yield piece
-    finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            with turn:  # at most as long as one piece takes to read
-                close()
 
 
 def _content_length(request: AnyRequest) -> int | None:
