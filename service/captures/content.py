@@ -21,7 +21,7 @@ from service.captures.reading import Held, Reading, pieces
 from service.captures.routes import CaptureId, unknown_capture
 from service.captures.shapes import Received
 from service.captures.uploads import Inbox, Transfer, read_digest
-from service.edge import TIMEOUT_OPTION, AnyRequest, at_end
+from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
 from service.guards import Caller, needs
 from service.law.permissions import Scope
 from service.outgoing import Outgoing
@@ -33,6 +33,7 @@ SERVED_TYPES = frozenset(EXTENSIONS) - {"application/pdf", "text/plain", "applic
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _OCTETS = "application/octet-stream"
+_JPEG = "image/jpeg"
 
 
 @put(
@@ -83,7 +84,8 @@ async def put_content(
     summary="Read a capture's content",
     description="Every reading is a custody event, logged before the first byte: one for each"
     " reader, object and quarter of an hour. `as=preview` gives a small JPEG that was decoded and"
-    " encoded anew.",
+    " encoded anew. HEAD tells about the original what the capture's own page tells, opens nothing"
+    " and is no reading.",
 )
 def get_content(
     capture: CaptureId,
@@ -98,7 +100,7 @@ def get_content(
     """Serve the original, or a preview of it."""
     held = reading.find(caller.organ, capture)
     if form == "preview":
-        return _preview(caller, held, reading)
+        return _preview(caller, held, reading, request)
     return _original(caller, held, reading, request)
 
 
@@ -127,6 +129,8 @@ def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
 
 
 def _original(caller: Caller, held: Held, reading: Reading, request: AnyRequest) -> Stream:
+    if asks_head(request):  # a range means nothing to it: RFC 9110 section 14.2
+        return _whole_or_part((), held, None)
     ranged = read_range(request.headers.get("range"), held.size_bytes)
     stream = reading.open(held)
     try:
@@ -134,6 +138,15 @@ def _original(caller: Caller, held: Held, reading: Reading, request: AnyRequest)
     except BaseException:
         stream.close()
         raise
+    first, end = ranged or (0, held.size_bytes)
+    outgoing = Outgoing(stream, pieces(stream, first, end, held.sha256, held.size_bytes))
+    at_end(request, outgoing.close)
+    return _whole_or_part(outgoing, held, ranged)
+
+
+def _whole_or_part(
+    body: Outgoing | tuple[()], held: Held, ranged: tuple[int, int] | None
+) -> Stream:
     first, end = ranged or (0, held.size_bytes)
     extension = EXTENSIONS.get(held.media_type, "bin")
     digest = base64.b64encode(bytes.fromhex(held.sha256)).decode("ascii")
@@ -146,21 +159,23 @@ def _original(caller: Caller, held: Held, reading: Reading, request: AnyRequest)
     }
     if ranged is not None:
         headers["content-range"] = f"bytes {first}-{end - 1}/{held.size_bytes}"
-    outgoing = Outgoing(stream, pieces(stream, first, end, held.sha256, held.size_bytes))
-    at_end(request, outgoing.close)
     return Stream(
-        outgoing,
+        body,
         status_code=HTTPStatus.OK if ranged is None else HTTPStatus.PARTIAL_CONTENT,
         media_type=held.media_type if held.media_type in SERVED_TYPES else _OCTETS,
         headers=headers,
     )
 
 
-def _preview(caller: Caller, held: Held, reading: Reading) -> Response[bytes]:
+def _preview(
+    caller: Caller, held: Held, reading: Reading, request: AnyRequest
+) -> Response[bytes] | Stream:
+    headers = {"content-disposition": f'inline; filename="preview-{held.capture[:16]}.jpg"'}
+    if asks_head(request):  # its length is known only once it is made
+        return Stream((), media_type=_JPEG, headers=headers)
     jpeg = reading.preview(held)
     reading.state(caller.organ, caller.holder, held, "previewed")
-    name = f'inline; filename="preview-{held.capture[:16]}.jpg"'
-    return Response(jpeg, media_type="image/jpeg", headers={"content-disposition": name})
+    return Response(jpeg, media_type=_JPEG, headers=headers)
 
 
 def _content_length(request: AnyRequest) -> int | None:

@@ -14,7 +14,7 @@ from litestar.params import Body, PathParameter
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from service.edge import TIMEOUT_OPTION, AnyRequest, at_end
+from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
 from service.exports.queries import Export, ExportState, find_export
 from service.exports.workflow import package_path, request_export
 from service.guards import JSON, Caller, needs
@@ -113,7 +113,8 @@ def get_package(export: ExportId, request: AnyRequest, caller: NamedDependency[C
     }
     outgoing = Outgoing(stream, _pieces(stream))
     at_end(request, outgoing.close)
-    return Stream(outgoing, media_type="application/zip", headers=headers)
+    body = () if asks_head(request) else outgoing
+    return Stream(body, media_type="application/zip", headers=headers)
 
 
 def _find(caller: Caller, export_id: str) -> Export:
