@@ -32,7 +32,7 @@ _PROBLEM: Document = {
 }
 _STREAMED = {
     "required": True,
-    "description": "The bytes, raw. `Content-Digest: sha-256=:…:` (RFC 9530) is honoured.",
+    "description": "The bytes, raw. `Content-Digest: sha-256=:…:` (RFC 9530) is checked.",
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
 }
 _STYLE = """

@@ -43,6 +43,9 @@ _JPEG = "image/jpeg"
     opt={TIMEOUT_OPTION: None},  # the inbox watches idle time and rate itself
     request_max_body_size=None,  # the announced size is the limit
     summary="Send a capture's content",
+    description="A sha-256 in `Content-Digest` is checked against the bytes, or against those that"
+    " have arrived before. Digests by other algorithms alone are refused, because nobody would"
+    " check them.",
 )
 async def put_content(
     capture: CaptureId,
@@ -60,7 +63,7 @@ async def put_content(
         holder=caller.holder,
         upload=upload,
         length=_content_length(request),
-        digest=read_digest(request.headers.get("content-digest")),
+        digest=read_digest(", ".join(request.headers.getall("content-digest", []))),
     )
     noted = await inbox.receive(transfer, request.stream())
     if noted.upload.received_at is None:
