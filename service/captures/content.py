@@ -6,7 +6,6 @@ policy, types from a closed list, and never the name that a client chose.
 """
 
 import base64
-import re
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -24,14 +23,12 @@ from service.captures.uploads import Inbox, Transfer, read_digest
 from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
 from service.guards import Caller, needs
 from service.law.permissions import Scope
-from service.outgoing import Outgoing
-from service.problems import Problem
+from service.outgoing import Outgoing, not_modified, read_range, tag_of
 from storage.errors import Unavailable
 
 SERVED_TYPES = frozenset(EXTENSIONS) - {"application/pdf", "text/plain", "application/json"}
 """Media types that are served under their own name; everything else is octets."""
 
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _OCTETS = "application/octet-stream"
 _JPEG = "image/jpeg"
 
@@ -87,8 +84,8 @@ async def put_content(
     summary="Read a capture's content",
     description="Every reading is a custody event, logged before the first byte: one for each"
     " reader, object and quarter of an hour. `as=preview` gives a small JPEG that was decoded and"
-    " encoded anew. HEAD tells about the original what the capture's own page tells, opens nothing"
-    " and is no reading.",
+    " encoded anew. HEAD, and 304 for who has the original already, tell no more than the capture's"
+    " own page; they open nothing and are no readings.",
 )
 def get_content(
     capture: CaptureId,
@@ -107,34 +104,14 @@ def get_content(
     return _original(caller, held, reading, request)
 
 
-def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
-    """The one range that a header asks for, as (first, end); None where the whole is meant.
-
-    Several ranges, other units and malformed headers mean the whole, as RFC 9110 allows.
-
-    Raises:
-        Problem: `range_refused`: nothing of the content lies in the range.
-
-    Source: RFC 9110 section 14.2.
-    """
-    found = _RANGE.fullmatch((header or "").strip())
-    if not found or not (found[1] or found[2]):
-        return None
-    if found[1]:
-        first, last = int(found[1]), int(found[2] or size_bytes - 1)
-        if found[2] and last < first:
-            return None
-    else:
-        first, last = max(0, size_bytes - int(found[2])), size_bytes - 1
-    if first >= size_bytes or last < first:
-        raise Problem("range_refused", f"The content has {size_bytes} bytes.")
-    return first, min(last, size_bytes - 1) + 1
-
-
-def _original(caller: Caller, held: Held, reading: Reading, request: AnyRequest) -> Stream:
+def _original(
+    caller: Caller, held: Held, reading: Reading, request: AnyRequest
+) -> Response[bytes] | Stream:
+    if (known := not_modified(request.headers, held.sha256)) is not None:
+        return known
     if asks_head(request):  # a range means nothing to it: RFC 9110 section 14.2
         return _whole_or_part((), held, None)
-    ranged = read_range(request.headers.get("range"), held.size_bytes)
+    ranged = read_range(request.headers, held.sha256, held.size_bytes)
     stream = reading.open(held)
     try:
         reading.state(caller.organ, caller.holder, held, "viewed")
@@ -157,7 +134,7 @@ def _whole_or_part(
         "content-length": str(end - first),
         "content-disposition": f'attachment; filename="capture-{held.capture[:16]}.{extension}"',
         "accept-ranges": "bytes",
-        "etag": f'"{held.sha256}"',
+        "etag": tag_of(held.sha256),
         "repr-digest": f"sha-256=:{digest}:",
     }
     if ranged is not None:

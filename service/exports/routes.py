@@ -19,7 +19,7 @@ from service.exports.queries import Export, ExportState, find_export
 from service.exports.workflow import package_path, request_export
 from service.guards import JSON, Caller, needs
 from service.law.permissions import Scope
-from service.outgoing import Outgoing, Pieces
+from service.outgoing import Outgoing, Pieces, not_modified, tag_of
 from service.problems import Problem
 
 MOST_CAPTURES = 200
@@ -92,7 +92,9 @@ def get_export(export: ExportId, caller: NamedDependency[Caller]) -> ExportView:
     media_type="application/zip",
     summary="Fetch a package",
 )
-def get_package(export: ExportId, request: AnyRequest, caller: NamedDependency[Caller]) -> Stream:
+def get_package(
+    export: ExportId, request: AnyRequest, caller: NamedDependency[Caller]
+) -> Response[bytes] | Stream:
     """The ZIP, once it is ready."""
     found = _find(caller, export)
     path = package_path(caller.context, found.id)
@@ -100,8 +102,10 @@ def get_package(export: ExportId, request: AnyRequest, caller: NamedDependency[C
         raise Problem("export_pending", "The package is being made.", retry_after_s=_RETRY_S)
     if found.state is ExportState.FAILED:
         raise Problem("export_failed", "The package could not be made; ask for a new export.")
-    if found.state is ExportState.EXPIRED:
+    if found.state is ExportState.EXPIRED or found.sha256 is None:
         raise _gone()
+    if (known := not_modified(request.headers, found.sha256)) is not None:
+        return known
     try:
         stream = path.open("rb")
     except FileNotFoundError as error:
@@ -109,7 +113,7 @@ def get_package(export: ExportId, request: AnyRequest, caller: NamedDependency[C
     headers = {
         "content-length": str(found.size_bytes),
         "content-disposition": f'attachment; filename="fengni-export-{found.id[:16]}.zip"',
-        "etag": f'"{found.sha256}"',
+        "etag": tag_of(found.sha256),
     }
     outgoing = Outgoing(stream, _pieces(stream))
     at_end(request, outgoing.close)
