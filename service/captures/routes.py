@@ -38,12 +38,14 @@ from service.captures.shapes import (
     LoggedStatement,
     RungView,
     StatementList,
+    WireStatement,
     WorkView,
 )
 from service.context import Organ
 from service.edge import AnyRequest
 from service.guards import JSON, Caller, needs, provide_caller
 from service.law.permissions import Scope
+from service.openapi import ITEM_OPTION
 from service.problems import Problem
 from service.proofs import first_proof, newest_cosigned, proof_into, read_signed, signature_tokens
 from service.work.queue import pieces_of
@@ -76,6 +78,7 @@ Moment = Annotated[
     status_code=200,
     guards=[needs(Scope.CAPTURE, media_type=JSON)],
     request_max_body_size=MAX_ANNOUNCEMENT_BYTES,
+    opt={ITEM_OPTION: ("statements", WireStatement)},
     summary="Announce signed statements",
     description="One or more signed statements (`capture`, `session`, `key`, `policy`) are logged;"
     " the answer carries a receipt or a problem for each, in request order. The same request"
