@@ -144,7 +144,26 @@ def test_wrong_addresses_and_methods_are_problems(client: Client, made: Made) ->
     assert "POST" in method.headers["allow"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "cursor=%21", "content=gone", "session=1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=x",
+        "cursor=%21",
+        "content=gone",
+        "session=1",
+        "received_from=1",
+        "received_from=-1.5",
+        "received_from=",
+        "received_until=1e3",
+        "received_until=2026-11-23",
+        "received_until=2026-11-23T09:00:00",
+        "received_until=2026-11-23 09:00:00Z",
+        "received_until=2026-13-23T09:00:00Z",
+        "received_until=2026-11-23T09:00:60Z",
+        "received_from=0001-01-01T00:00:00%2B08:00",
+    ],
+)
 def test_a_query_out_of_bounds_is_named(client: Client, made: Made, query: str) -> None:
     """422 with the parameter's name."""
     answer = get(client, made, f"/v1/captures?{query}")
