@@ -33,7 +33,7 @@ from service.captures.sandbox import Sandbox
 from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
 from service.context import Context, Organ, fresh_id, open_context
-from service.edge import AnyRequest, Deadline, Edge, exception_handlers
+from service.edge import AnyRequest, Deadline, Edge, answer_options, exception_handlers
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
 from service.guards import provide_caller, provide_context
@@ -115,7 +115,7 @@ def create_app(settings: Settings) -> Edge:
             await asyncio.to_thread(running.close)
 
     app = Litestar(
-        route_handlers=ROUTES,
+        route_handlers=[*answer_options(ROUTES), *ROUTES],  # else Litestar adds its own
         lifespan=[life_span],
         middleware=[Deadline(settings.request_timeout_s)],
         exception_handlers=exception_handlers(metrics),  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ bytes of damaged content out as if nothing were wrong: the answer breaks off ins
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import BinaryIO
@@ -31,6 +30,7 @@ from service.custody import Deed, Event, log_custody, require_logged
 from service.law.permissions import Holder
 from service.law.refusals import AlreadyDone
 from service.logs import get_logger
+from service.outgoing import Pieces
 from service.problems import Problem
 from storage import records
 from storage.errors import IntegrityAlarm, NotFound
@@ -208,8 +208,8 @@ class Reading:
             return lock
 
 
-def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int) -> Iterator[bytes]:
-    """The bytes with first ≤ position < end, in pieces; closes the stream.
+def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int) -> Pieces:
+    """The bytes with first ≤ position < end, in pieces.
 
     Content that is read whole is hashed on its way, and its last piece is held back until the
     digest is right.
@@ -226,17 +226,16 @@ def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int)
     """
     whole = first == 0 and end == size_bytes
     digest = hashlib.sha256()
-    with stream:
-        stream.seek(first)
-        left = end - first
-        while left:
-            piece = stream.read(min(PIECE_BYTES, left))
-            left -= len(piece)
-            digest.update(piece)
-            if not piece or (whole and not left and digest.hexdigest() != sha256):
-                _log.error("content_damaged", sha256=sha256)
-                raise IntegrityAlarm("the stored bytes are not what their name says")
-            yield piece
+    stream.seek(first)
+    left = end - first
+    while left:
+        piece = stream.read(min(PIECE_BYTES, left))
+        left -= len(piece)
+        digest.update(piece)
+        if not piece or (whole and not left and digest.hexdigest() != sha256):
+            _log.error("content_damaged", sha256=sha256)
+            raise IntegrityAlarm("the stored bytes are not what their name says")
+        yield piece
 
 
 def _subject(capture: str, event: Event) -> str:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from storage.db.migrations import current_revision, newest_revision, upgrade
+from storage.durable import keep_private
 from storage.errors import IntegrityAlarm, Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -95,13 +96,14 @@ class Database:
             yield connection
 
     def require_newest(self) -> None:
-        """Refuse a database that was not migrated.
+        """Refuse a database that was not migrated; take others' rights from one that was.
 
         Raises:
             Unavailable: it is missing, or its schema is not the one of this version.
         """
         if not self.path.is_file():
             raise Unavailable("the database does not exist: make it with `fengni init`")
+        keep_private(self.path)
         with self.read() as connection:
             if current_revision(connection) != newest_revision():
                 raise Unavailable("the database has not the schema of this version: migrate it")
@@ -114,7 +116,7 @@ class Database:
 def migrate(url: str) -> None:
     """Bring a database to the newest schema, making it where it does not exist.
 
-    The folder must exist. Running it again changes nothing.
+    The folder must exist. Only the owner may read the file. Running it again changes nothing.
 
     Args:
         url: as for `Database`.
@@ -123,7 +125,7 @@ def migrate(url: str) -> None:
         ValueError: the URL names another kind of database.
         Unavailable: the file cannot be opened or written.
     """
-    _sqlite_path(url)
+    keep_private(_sqlite_path(url))
     engine = _engine(url)
     try:
         with (
