@@ -24,15 +24,15 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from evidence.errors import CheckpointInvalid, SignatureInvalid
+from evidence.errors import CheckpointInvalid, FieldInvalid, SignatureInvalid
 from evidence.merkle import EMPTY_ROOT, HASH_BYTES
+from evidence.schema import decode_base64
 from evidence.tlog.cosignature import ml_dsa_key, ml_dsa_line, verify_timestamped
 from evidence.tlog.note import (
     ED25519,
     Note,
     NoteSignature,
     VerifierKey,
-    decode_base64,
     is_line,
     parse_note,
     signature_line,
@@ -179,7 +179,7 @@ def parse_checkpoint_body(text: str) -> Checkpoint:
         raise CheckpointInvalid("the checkpoint's tree size is not a decimal number")
     try:
         root_hash = decode_base64(root)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise CheckpointInvalid("the checkpoint's root hash is not canonical base64") from error
     return Checkpoint(origin=origin, size=int(size), root=root_hash, extensions=tuple(extensions))
 

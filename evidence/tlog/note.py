@@ -14,7 +14,7 @@ Source: C2SP signed-note.
 """
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -22,7 +22,8 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from evidence.errors import KeyInvalid, NoteInvalid, SignatureInvalid, TooLarge
+from evidence.errors import FieldInvalid, KeyInvalid, NoteInvalid, SignatureInvalid, TooLarge
+from evidence.schema import decode_base64
 
 ED25519: Final = 0x01
 """Signature type of a log: Ed25519 over the note's text."""
@@ -190,7 +191,7 @@ def parse_signature_line(line: str) -> NoteSignature:
         raise NoteInvalid("a signature line does not begin with an em dash and a space")
     try:
         raw = decode_base64(encoded)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise NoteInvalid("a signature is not in canonical base64") from error
     return NoteSignature(name=name, key_id=raw[:KEY_ID_BYTES], value=raw[KEY_ID_BYTES:])
 
@@ -212,7 +213,7 @@ def parse_vkey(text: str) -> VerifierKey:
         raise KeyInvalid("a verifier key lacks its eight lowercase hex digits")
     try:
         material = decode_base64(encoded)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise KeyInvalid("a verifier key is not in canonical base64") from error
     if not material:
         raise KeyInvalid("a verifier key is empty")
@@ -234,15 +235,3 @@ def verify_ed25519(public_key: bytes, signature: bytes, message: bytes) -> None:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except InvalidSignature as error:
         raise SignatureInvalid("an Ed25519 signature does not verify") from error
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode standard base64 that encodes back to the same text.
-
-    Raises:
-        ValueError: another alphabet, missing padding, whitespace or stray bits.
-    """
-    raw = b64decode(text, validate=True)
-    if b64encode(raw).decode() != text:
-        raise ValueError("not canonical base64")
-    return raw
