@@ -22,20 +22,21 @@ from evidence.entries import (
     check_keys,
     read_entries,
     read_logs,
-    require_original,
 )
 from evidence.errors import DigestMismatch, EvidenceError, KnownKeysInvalid, PackageInvalid
 from evidence.kinds.members import NAME, STATEMENT_ID
 from evidence.known_keys import KnownKeys
 from evidence.ladder import climb
 from evidence.package import (
+    FORMAT,
+    INDEX,
     MAX_SMALL_BYTES,
     ORIGINALS,
     Package,
     check_listed,
+    original_of,
     parse_manifest,
 )
-from evidence.packing import FORMAT
 from evidence.proven import Proven
 from evidence.report import Findings, Outcome, Report
 from evidence.schema import Choice, Record, Sequence, Time
@@ -144,7 +145,7 @@ def _open(stream: BinaryIO, findings: Findings) -> _Opened | None:
 
 
 def _index(package: Package) -> JSONObject:
-    index = parse_canonical(package.read("data/index.json"), max_bytes=MAX_SMALL_BYTES)
+    index = parse_canonical(package.read(INDEX), max_bytes=MAX_SMALL_BYTES)
     _INDEX.check(index, "")
     if len(set(cast("list[str]", index["captures"]))) != len(cast("list[str]", index["captures"])):
         raise PackageInvalid("The package's index names a capture twice.")
@@ -212,11 +213,12 @@ def _check_originals(opened: _Opened, captures: list[Statement], findings: Findi
     claimed: set[str] = set()
     for capture in captures:
         content = cast("JSONObject", capture.body["content"])
-        try:
-            name = require_original(opened.package.names(f"{ORIGINALS}{capture.id}."), capture.id)
-        except EvidenceError as error:
-            findings.error("content.digest", error, subject=capture.id, outcome=Outcome.UNCONFIRMED)
+        found = opened.package.names(original_of(capture.id))
+        if len(found) != 1:
+            none = PackageInvalid("The package does not hold exactly one original of the capture.")
+            findings.error("content.digest", none, subject=capture.id, outcome=Outcome.UNCONFIRMED)
             continue
+        [name] = found
         claimed.add(name)
         try:
             measured = measure(opened.package.pieces(name))
