@@ -181,9 +181,9 @@ def check_listed(package: Package, manifest: Mapping[str, str], tags: Mapping[st
         DigestMismatch: a member is not listed, or a listed one is not there.
         PackageInvalid: no bag of this version, or one whose files are to be fetched elsewhere.
     """
-    if package.read("bagit.txt") != BAGIT or package.names("fetch.txt"):
-        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     names = set(package.names())
+    if package.read("bagit.txt") != BAGIT or "fetch.txt" in names:
+        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     payload = {name for name in names if name.startswith("data/")}
     loose = names - payload - {"tagmanifest-sha256.txt"}
     if payload != set(manifest) or loose != set(tags):

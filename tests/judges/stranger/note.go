@@ -57,11 +57,18 @@ type checkpoint struct {
 	lines               []line
 }
 
+// The limits of §7 and §8.
+const (
+	noteBytes  = 256 << 10
+	noteLines  = 64
+	proofBytes = 256 << 10
+)
+
 var sizeForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,18})$`)
 
 func readCheckpoint(whole string) (*checkpoint, error) {
 	split := strings.LastIndex(whole, "\n\n")
-	if split < 0 || !utf8.ValidString(whole) || !strings.HasSuffix(whole, "\n") {
+	if len(whole) > noteBytes || split < 0 || !utf8.ValidString(whole) || !strings.HasSuffix(whole, "\n") {
 		return nil, errNote
 	}
 	for i := 0; i < len(whole); i++ {
@@ -80,11 +87,16 @@ func readCheckpoint(whole string) (*checkpoint, error) {
 		return nil, errNote
 	}
 	c.origin, c.size, c.root = body[0], uint64(size), root
-	for _, text := range strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n") {
+	texts, seen := strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n"), map[string]bool{}
+	if len(texts) > noteLines {
+		return nil, errNote
+	}
+	for _, text := range texts {
 		l, ok := readLine(text)
-		if !ok {
+		if !ok || seen[text] {
 			return nil, errNote
 		}
+		seen[text] = true
 		c.lines = append(c.lines, l)
 	}
 	return c, nil
@@ -162,7 +174,7 @@ type proof struct {
 func readProof(data []byte) (*proof, error) {
 	head, rest, found := strings.Cut(string(data), "\n\n")
 	lines := strings.Split(head, "\n")
-	if !found || lines[0] != "c2sp.org/tlog-proof@v1" || len(lines) < 2 {
+	if len(data) > proofBytes || !found || lines[0] != "c2sp.org/tlog-proof@v1" || len(lines) < 2 {
 		return nil, errNote
 	}
 	lines = lines[1:]
