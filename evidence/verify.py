@@ -5,7 +5,8 @@ trusts; nothing in the package is believed because the package says so. Refuses 
 trust anchor, a time or a network from anywhere but its arguments. The same function stands
 behind the API, the command line and the tests.
 
-Source: docs/evidence-format.md §10 has this procedure in words, for other implementations.
+Source: docs/evidence-format.md §10 has this procedure in words and under the same numbers, for
+other implementations.
 """
 
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class _Opened:
 def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     """Check a package against the keys that the caller trusts.
 
-    1. The container: one ZIP, one folder, plain names, sums within limits.
+    1. The container: one ZIP of the one layout, one folder, plain names, sums within limits.
     2. The bag: every member is listed once; every small member has its listed digest.
     3. The known keys: not expired at `at`, and for the package's deployment.
     4. Each statement: its leaf names it, the leaf's key signed its bytes, it reads strictly.
@@ -75,7 +76,9 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     8. Time: tokens under pinned roots over the checkpoint and over a capture's signature;
        unless the attested time is before the pinned date, both log algorithms are demanded.
     9. Content: each original has the announced size and digest, hashed once.
-    10. Storage, sessions, the interval of time, custody and the ladder of each capture.
+    10. Each capture: what the server stored (10.1), the opening of its session (10.2), whether
+        the session is whole (10.3), not after (10.4), not before (10.5), custody (10.6), and
+        the ladder (10.7).
 
     Args:
         stream: the package, seekable; it is the attacker's until proven otherwise.

@@ -19,14 +19,16 @@ import pytest
 
 from evidence.canonical import JSONObject
 from evidence.known_keys import parse_known_keys, write_known_keys
+from evidence.merkle import tree_root
 from evidence.packing import FOLDER
 from evidence.report import Outcome
 from evidence.schema import parse_time
 from evidence.statement import SignedStatement
+from evidence.tlog.checkpoint import Checkpoint
 from evidence.tlog.note import NoteSignature, signature_line
 from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
-from tests.evidence.package_maker import World, stamped, written
+from tests.evidence.package_maker import ORIGIN, World, stamped, world_with_photo, written
 from tests.evidence.timestamp_maker import Authority
 from tests.tools import ROOT, require_tool
 from tests.vectors.packages.regenerate import edited
@@ -254,6 +256,65 @@ def test_both_verifiers_keep_the_limits_of_a_note(
 
     assert expected == ours(package, known_keys)
     assert expected == theirs(stranger, tmp_path, package, known_keys)
+
+
+def extended(world: World) -> bytes:
+    """A checkpoint of the whole log with a line that no log of ours writes."""
+    size = len(world.logged)
+    tree = Checkpoint(
+        origin=ORIGIN, size=size, root=tree_root(size, world.node), extensions=("ours",)
+    )
+    return world.signed(tree)
+
+
+def elsewhere(world: World) -> bytes:
+    """The checkpoint under a name that no origin of ours can have."""
+    return world.checkpoint().replace(ORIGIN.encode() + b"\n", b"Log 2026\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "unconfirmed"),
+    [
+        (World.checkpoint, {"time.checkpoint", "time.signature"}),
+        (extended, {"time.checkpoint", "time.signature"}),
+        (elsewhere, {"log.checkpoint", "log.inclusion", "content.digest"}),
+    ],
+    ids=["plain", "with an extension line", "of another name"],
+)
+def test_both_verifiers_read_what_a_checkpoint_may_say(
+    stranger: Judge, checkpoint: Callable[[World], bytes], unconfirmed: set[str], tmp_path: Path
+) -> None:
+    """An extension line is covered and passed over; a strange origin is merely not pinned."""
+    world, capture = world_with_photo()
+    contents = world.contents([capture])
+    note = parse_tlog_proof(contents.statements[0].proof).checkpoint
+    other = checkpoint(world)
+    statements = [
+        replace(item, proof=item.proof.replace(note, other)) for item in contents.statements
+    ]
+    package = written(replace(contents, statements=statements)).getvalue()
+    known_keys = world.known_raw(Authority.new())
+    alone = set[str]() if checkpoint is elsewhere else WITHOUT_SESSION
+    expected = (set[str](), unconfirmed | alone)
+
+    assert expected == ours(package, known_keys)
+    assert expected == theirs(stranger, tmp_path, package, known_keys)
+
+
+@pytest.mark.parametrize("index", [b"5", b"9007199254740992", b"9223372036854775807"])
+def test_both_verifiers_read_no_proof_from_outside_the_tree(
+    stranger: Judge, index: bytes, tmp_path: Path
+) -> None:
+    """An index that the checkpoint's tree does not have is no proof of the statement."""
+    world, package, known_keys = sealed(World.status)
+    capture = world.logged[2][0].id
+    name = f"data/proofs/{capture}.tlog-proof"
+    proof = members_of(package)[name].replace(b"index 2\n", b"index " + index + b"\n")
+    moved = edited(package, {name: proof})
+    expected = ({"statement.signature"}, {"log.inclusion", "content.digest"})
+
+    assert expected == ours(moved, known_keys)
+    assert expected == theirs(stranger, tmp_path, moved, known_keys)
 
 
 @pytest.mark.parametrize("notes", [CHECKPOINTS, CHECKPOINTS + 1])

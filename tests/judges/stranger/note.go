@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -78,12 +79,13 @@ func readCheckpoint(whole string) (*checkpoint, error) {
 	}
 	c := &checkpoint{whole: whole, text: whole[:split+1]}
 	body := strings.Split(whole[:split], "\n")
-	if len(body) != 3 || !originForm.MatchString(body[0]) || !sizeForm.MatchString(body[1]) {
+	if len(body) < 3 || slices.Contains(body, "") || !sizeForm.MatchString(body[1]) {
 		return nil, errNote
 	}
 	root, ok := unbase64(body[2])
 	size, err := strconv.ParseInt(body[1], 10, 64)
-	if !ok || len(root) != 32 || err != nil {
+	empty := sha256.Sum256(nil)
+	if !ok || len(root) != 32 || err != nil || (size == 0 && !bytes.Equal(root, empty[:])) {
 		return nil, errNote
 	}
 	c.origin, c.size, c.root = body[0], uint64(size), root
@@ -189,7 +191,7 @@ func readProof(data []byte) (*proof, error) {
 		return nil, errNote
 	}
 	index, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || index > 1<<53-1 {
+	if err != nil {
 		return nil, errNote
 	}
 	p := &proof{index: uint64(index)}
@@ -201,6 +203,9 @@ func readProof(data []byte) (*proof, error) {
 		p.hashes = append(p.hashes, hash)
 	}
 	p.cp, err = readCheckpoint(rest)
+	if err == nil && p.index >= p.cp.size {
+		return nil, errNote
+	}
 	return p, err
 }
 

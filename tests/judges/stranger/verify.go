@@ -346,7 +346,7 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	}
 }
 
-// content is step 9, and content.stored of step 10.
+// content is step 9, and 10.1.
 func (p *pack) content() {
 	captures, originals := map[string]*statement{}, map[string][]string{}
 	for _, s := range p.exported() {
@@ -389,7 +389,7 @@ func (p *pack) content() {
 	}
 }
 
-// opening returns the opening of the capture's session, or nil.
+// opening is 10.2; nil where there is none.
 func (p *pack) opening(capture *statement) *statement {
 	for _, s := range p.proven {
 		if s.kind == "session" && text(s.body, "phase") == "open" && belongs(capture, s) {
@@ -404,7 +404,7 @@ func belongs(s, opening *statement) bool {
 	return s.valid && opening.valid && s.isAbout(opening) && s.holder == opening.holder
 }
 
-// sessions is session.completeness of step 10.
+// sessions is 10.3.
 func (p *pack) sessions() {
 	for _, s := range p.exported() {
 		if open := p.opening(s); open == nil || !p.complete(open) {
@@ -444,7 +444,7 @@ func (p *pack) complete(open *statement) bool {
 	return number(first, "count") == int64(len(shots))
 }
 
-// notBefore is time.not_before of step 10.
+// notBefore is 10.5.
 func (p *pack) notBefore() {
 	for _, s := range p.exported() {
 		open := p.opening(s)
