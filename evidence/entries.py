@@ -305,8 +305,9 @@ def _key_outcome(error: EvidenceError, view: LogView, entry: Entry) -> Outcome:
 
 def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: Findings) -> None:
     """The newest status must know the chain that the package shows, and reach its captures."""
-    organs = {e.statement.organ for e in view.entries if e.statement.kind == "capture"}
-    for organ in sorted(organs):
+    captures = (entry for entry in view.entries if entry.statement.kind == "capture")
+    last = {entry.statement.organ: entry.index for entry in captures}  # entries ascend
+    for organ in sorted(last):
         chain = set(view.chain.get(organ, {}).values())
         places = [entry.index for entry in view.entries if entry.statement.id in chain]
         sizes = (
@@ -314,13 +315,7 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
             for entry in view.entries
             if entry.statement.id in holders and entry.statement.organ == organ
         )
-        size = max(sizes, default=0)
-        last = max(
-            e.index
-            for e in view.entries
-            if e.statement.organ == organ and e.statement.kind == "capture"
-        )
-        if size <= last:
+        if max(sizes, default=0) <= last[organ]:
             findings.add(
                 "key.status",
                 Outcome.UNCONFIRMED,

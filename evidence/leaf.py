@@ -12,12 +12,11 @@ is never in the leaf; its digest, the signature and the public key are.
 Source: sigstore/protobuf-specs `hashedrekord.proto` v0.0.2; docs/evidence-format.md §4.
 """
 
-import base64
 import re
 from dataclasses import dataclass
 
 from evidence.errors import FieldInvalid, LeafInvalid
-from evidence.schema import decode_base64
+from evidence.schema import decode_base64, encode_base64
 
 KEY_DETAILS = "PKIX_ECDSA_P256_SHA_256"
 _BASE64 = r"([A-Za-z0-9+/]+={0,2})"
@@ -60,9 +59,9 @@ def leaf_of(statement_id: str, signature: bytes, public_key: bytes) -> bytes:
     return (
         _TEMPLATE
         % (
-            base64.b64encode(bytes.fromhex(statement_id)).decode(),
-            base64.b64encode(signature).decode(),
-            base64.b64encode(public_key).decode(),
+            encode_base64(bytes.fromhex(statement_id)),
+            encode_base64(signature),
+            encode_base64(public_key),
         )
     ).encode("ascii")
 

@@ -150,7 +150,8 @@ def _open(stream: BinaryIO, findings: Findings) -> _Opened | None:
 def _index(package: Package) -> JSONObject:
     index = parse_canonical(package.read(INDEX), max_bytes=MAX_SMALL_BYTES)
     _INDEX.check(index, "")
-    if len(set(cast("list[str]", index["captures"]))) != len(cast("list[str]", index["captures"])):
+    captures = cast("list[str]", index["captures"])
+    if len(set(captures)) != len(captures):
         raise PackageInvalid("The package's index names a capture twice.")
     return index
 

@@ -16,7 +16,6 @@ Source: C2SP tlog-checkpoint.
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from evidence.errors import CheckpointInvalid, FieldInvalid, SignatureInvalid
 from evidence.merkle import EMPTY_ROOT, HASH_BYTES
-from evidence.schema import decode_base64
+from evidence.schema import decode_base64, encode_base64
 from evidence.tlog.cosignature import ml_dsa_key, ml_dsa_line, verify_timestamped
 from evidence.tlog.note import (
     ED25519,
@@ -77,7 +76,7 @@ class Checkpoint:
 
     def body(self) -> str:
         """Return the note text: origin, size, root and extensions, each with its newline."""
-        lines = (self.origin, str(self.size), b64encode(self.root).decode(), *self.extensions)
+        lines = (self.origin, str(self.size), encode_base64(self.root), *self.extensions)
         return "".join(f"{line}\n" for line in lines)
 
 

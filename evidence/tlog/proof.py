@@ -20,13 +20,12 @@ Source: C2SP tlog-proof.
 """
 
 import re
-from base64 import b64encode
 from dataclasses import dataclass
 from typing import Final
 
 from evidence.errors import FieldInvalid, ProofFileInvalid, TooLarge
 from evidence.merkle import HASH_BYTES
-from evidence.schema import decode_base64
+from evidence.schema import decode_base64, encode_base64
 from evidence.tlog.checkpoint import parse_checkpoint_body
 from evidence.tlog.note import parse_note
 
@@ -68,9 +67,9 @@ class TlogProof:
         """Return the file's bytes."""
         lines = [_HEADER]
         if self.extra is not None:
-            lines.append(f"extra {b64encode(self.extra).decode()}")
+            lines.append(f"extra {encode_base64(self.extra)}")
         lines.append(f"index {self.index}")
-        lines += (b64encode(value).decode() for value in self.hashes)
+        lines += (encode_base64(value) for value in self.hashes)
         return "\n".join(lines).encode() + b"\n\n" + self.checkpoint
 
 
