@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from evidence.digest import sha256_hex
 from evidence.entries import LogView
 from evidence.errors import (
     EvidenceError,
@@ -20,7 +19,7 @@ from evidence.errors import (
     TimestampNotBelieved,
 )
 from evidence.known_keys import KnownKeys
-from evidence.package import Package
+from evidence.package import Package, timestamps_over
 from evidence.report import Findings, Outcome
 from evidence.timestamp import Timestamp, TimestampRoot, verify_timestamp
 from evidence.tlog.checkpoint import timestamped_message
@@ -126,8 +125,7 @@ def _stamped(
 ) -> tuple[Timestamp, ...]:
     """Judge every token over a message; one that is merely not believed needs another beside it."""
     name, subject = place
-    prefix = f"data/timestamps/{sha256_hex(message)}/"
-    members = package.names(prefix)
+    members = package.names(timestamps_over(message))
     if not members:
         missing = "No time-stamp covers it."
         findings.add(name, Outcome.UNCONFIRMED, missing, subject=subject, code=KeyUnknown.code)

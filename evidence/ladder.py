@@ -3,6 +3,8 @@
 Does: says for each rung what stands behind it: claimed, signed, received, logged,
 witnessed, time-stamped, stored, reviewed. Refuses to add them up: each rung has a trust
 anchor of its own, and a higher one does not mend a lower one.
+
+Source: docs/evidence-format.md §10, step 10, with its numbers; §11.
 """
 
 from collections.abc import Iterable
@@ -36,26 +38,23 @@ def climb(
         gaps: see `note_completeness`; one for the whole package.
     """
     capture = entry.statement
-    stored = _stored(entry, proven, findings)
-    note_completeness(entry, proven, findings, gaps)
-    events = len(proven.trusted("custody", entry))
+    stored = _stored(entry, proven, findings)  # 10.1
+    note_completeness(entry, proven, findings, gaps)  # 10.2, 10.3
+    not_after = _not_after(capture, proven)  # 10.4
+    not_before = note_not_before(entry, proven, not_after, findings)  # 10.5
+    events = len(proven.trusted("custody", entry))  # 10.6
     findings.add(
         "custody.trail",
         Outcome.PASS,
         f"{events} custody events are logged; that no reading went unlogged is not proven.",
         subject=capture.id,
     )
-    after = [token.gen_time for token in proven.tokens]
-    after += [token.gen_time for token in proven.signature_tokens.get(capture.id, ())]
-    if proven.witnessed.first_seen is not None:
-        after.append(proven.witnessed.first_seen)
-    not_after = min(after, default=None)
     return CaptureReport(
         id=capture.id,
         claimed_at=capture.made_at,
-        not_before=note_not_before(entry, proven, not_after, findings),
+        not_before=not_before,
         not_after=not_after,
-        rungs=(
+        rungs=(  # 10.7
             Rung(
                 name="claimed",
                 outcome=Outcome.PASS,
@@ -74,6 +73,15 @@ def climb(
             _reviewed(capture, proven),
         ),
     )
+
+
+def _not_after(capture: Statement, proven: Proven) -> datetime | None:
+    """The first time at which somebody independent had seen the capture's signature."""
+    tokens = (*proven.tokens, *proven.signature_tokens.get(capture.id, ()))
+    times = [token.gen_time for token in tokens]
+    if proven.witnessed.first_seen is not None:
+        times.append(proven.witnessed.first_seen)
+    return min(times, default=None)
 
 
 def _signed(capture: Statement, proven: Proven) -> Rung:

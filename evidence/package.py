@@ -24,15 +24,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from evidence.archive import DEFLATED, MAX_MEMBERS, STORED, Member, read_members
+from evidence.digest import sha256_hex
 from evidence.errors import DigestMismatch, PackageInvalid, TooLarge
 
 MAX_SMALL_BYTES = 4 * 1024 * 1024  # any member that is not an original
 MAX_SMALL_TOTAL_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # deflate reaches 1,032; no JSON or note of ours comes near this
 PIECE_BYTES = 1024 * 1024
+FORMAT = "fengni/package/v1"
+INDEX = "data/index.json"
+STATEMENTS, LEAVES, PROOFS = "data/statements/", "data/leaves/", "data/proofs/"
 ORIGINALS = "data/originals/"
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){1,5}")
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME = re.compile(f"{_PART}(?:/{_PART}){{0,4}}")
 _MANIFEST_LINE = re.compile(r"([0-9a-f]{64}) {1,2}([!-~]+)")
 
 
@@ -121,6 +126,30 @@ class Package:
         return self._members[name]
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name below the top folder can be a member's."""
+    return _NAME.fullmatch(name) is not None
+
+
+def members_of(statement_id: str) -> tuple[str, str, str]:
+    """Names of the members that hold a statement's bytes, its leaf and its proof."""
+    return (
+        f"{STATEMENTS}{statement_id}.json",
+        f"{LEAVES}{statement_id}.json",
+        f"{PROOFS}{statement_id}.tlog-proof",
+    )
+
+
+def timestamps_over(message: bytes) -> str:
+    """Where the tokens over these bytes are: their names begin so."""
+    return f"data/timestamps/{sha256_hex(message)}/"
+
+
+def original_of(capture: str) -> str:
+    """How the name of a capture's original begins; an extension follows."""
+    return f"{ORIGINALS}{capture}."
+
+
 def parse_manifest(data: bytes) -> dict[str, str]:
     """Read a BagIt `manifest-sha256.txt` or `tagmanifest-sha256.txt`.
 
@@ -152,9 +181,9 @@ def check_listed(package: Package, manifest: Mapping[str, str], tags: Mapping[st
         DigestMismatch: a member is not listed, or a listed one is not there.
         PackageInvalid: no bag of this version, or one whose files are to be fetched elsewhere.
     """
-    if package.read("bagit.txt") != BAGIT or package.names("fetch.txt"):
-        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     names = set(package.names())
+    if package.read("bagit.txt") != BAGIT or "fetch.txt" in names:
+        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     payload = {name for name in names if name.startswith("data/")}
     loose = names - payload - {"tagmanifest-sha256.txt"}
     if payload != set(manifest) or loose != set(tags):
@@ -192,7 +221,8 @@ def _named(members: Iterable[Member], folder: str) -> dict[str, Member]:
 
 
 def _check(member: Member) -> None:
-    if not _NAME.fullmatch(member.name):
+    folder, _, name = member.name.partition("/")
+    if not is_plain(name) or not re.fullmatch(_PART, folder):
         raise PackageInvalid("A member's name is not a plain path inside the top folder.")
     if member.method == STORED:
         if member.packed_bytes != member.size_bytes:

@@ -5,7 +5,8 @@ trusts; nothing in the package is believed because the package says so. Refuses 
 trust anchor, a time or a network from anywhere but its arguments. The same function stands
 behind the API, the command line and the tests.
 
-Source: docs/evidence-format.md §10 has this procedure in words, for other implementations.
+Source: docs/evidence-format.md §10 has this procedure in words and under the same numbers, for
+other implementations.
 """
 
 from collections.abc import Mapping
@@ -22,20 +23,21 @@ from evidence.entries import (
     check_keys,
     read_entries,
     read_logs,
-    require_original,
 )
 from evidence.errors import DigestMismatch, EvidenceError, KnownKeysInvalid, PackageInvalid
 from evidence.kinds.members import NAME, STATEMENT_ID
 from evidence.known_keys import KnownKeys
 from evidence.ladder import climb
 from evidence.package import (
+    FORMAT,
+    INDEX,
     MAX_SMALL_BYTES,
     ORIGINALS,
     Package,
     check_listed,
+    original_of,
     parse_manifest,
 )
-from evidence.packing import FORMAT
 from evidence.proven import Proven
 from evidence.report import Findings, Outcome, Report
 from evidence.schema import Choice, Record, Sequence, Time
@@ -63,7 +65,7 @@ class _Opened:
 def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     """Check a package against the keys that the caller trusts.
 
-    1. The container: one ZIP, one folder, plain names, sums within limits.
+    1. The container: one ZIP of the one layout, one folder, plain names, sums within limits.
     2. The bag: every member is listed once; every small member has its listed digest.
     3. The known keys: not expired at `at`, and for the package's deployment.
     4. Each statement: its leaf names it, the leaf's key signed its bytes, it reads strictly.
@@ -74,7 +76,9 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     8. Time: tokens under pinned roots over the checkpoint and over a capture's signature;
        unless the attested time is before the pinned date, both log algorithms are demanded.
     9. Content: each original has the announced size and digest, hashed once.
-    10. Storage, sessions, the interval of time, custody and the ladder of each capture.
+    10. Each capture: what the server stored (10.1), the opening of its session (10.2), whether
+        the session is whole (10.3), not after (10.4), not before (10.5), custody (10.6), and
+        the ladder (10.7).
 
     Args:
         stream: the package, seekable; it is the attacker's until proven otherwise.
@@ -144,9 +148,10 @@ def _open(stream: BinaryIO, findings: Findings) -> _Opened | None:
 
 
 def _index(package: Package) -> JSONObject:
-    index = parse_canonical(package.read("data/index.json"), max_bytes=MAX_SMALL_BYTES)
+    index = parse_canonical(package.read(INDEX), max_bytes=MAX_SMALL_BYTES)
     _INDEX.check(index, "")
-    if len(set(cast("list[str]", index["captures"]))) != len(cast("list[str]", index["captures"])):
+    captures = cast("list[str]", index["captures"])
+    if len(set(captures)) != len(captures):
         raise PackageInvalid("The package's index names a capture twice.")
     return index
 
@@ -212,11 +217,12 @@ def _check_originals(opened: _Opened, captures: list[Statement], findings: Findi
     claimed: set[str] = set()
     for capture in captures:
         content = cast("JSONObject", capture.body["content"])
-        try:
-            name = require_original(opened.package.names(f"{ORIGINALS}{capture.id}."), capture.id)
-        except EvidenceError as error:
-            findings.error("content.digest", error, subject=capture.id, outcome=Outcome.UNCONFIRMED)
+        found = opened.package.names(original_of(capture.id))
+        if len(found) != 1:
+            none = PackageInvalid("The package does not hold exactly one original of the capture.")
+            findings.error("content.digest", none, subject=capture.id, outcome=Outcome.UNCONFIRMED)
             continue
+        [name] = found
         claimed.add(name)
         try:
             measured = measure(opened.package.pieces(name))

@@ -8,7 +8,7 @@ the same command may be given again), 64 wrong usage.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.client.display import Screen, open_screen
+from service.client.display import open_screen
 from service.client.failures import ClientFailure, Misused
 
 if TYPE_CHECKING:
@@ -533,13 +533,14 @@ def run(arguments: Sequence[str]) -> int:
     except ClientFailure as failure:
         screen.fail(failure.detail)
         return failure.exit_code
-    except Exception as error:  # noqa: BLE001  what is not ours is raised again
-        return _tell(screen, error)
+    except tuple(_statuses()) as error:  # asked for where something failed, and not before
+        screen.fail(str(error))
+        return next(number for kind, number in _statuses().items() if isinstance(error, kind))
     return status if isinstance(status, int) else OK
 
 
-def _tell(screen: Screen, error: Exception) -> int:
-    """The exit status of an error of ours; any other is a mistake and is shown whole."""
+def _statuses() -> Mapping[type[Exception], int]:
+    """The exit status of each error of ours, the first that fits; others are shown whole."""
     from evidence.errors import EvidenceError
     from service.law.refusals import Refusal
     from service.serving import AlreadyServed
@@ -554,17 +555,12 @@ def _tell(screen: Screen, error: Exception) -> int:
     from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
     no = (AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected, TamperRefused)
-    statuses: tuple[tuple[tuple[type[Exception], ...], int], ...] = (  # the first that fits
-        ((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
-        (no, NO),
-        ((OpensslMissing, Unavailable), UNDECIDED),
-        ((EvidenceError, Refusal, StorageError), NO),
-    )
-    status = next((number for kinds, number in statuses if isinstance(error, kinds)), None)
-    if status is None:
-        raise error
-    screen.fail(str(error))
-    return status
+    return {
+        **dict.fromkeys((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
+        **dict.fromkeys(no, NO),
+        **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
+        **dict.fromkeys((EvidenceError, Refusal, StorageError), NO),
+    }
 
 
 def _post(registrar: Path, config: Path | None) -> AbstractContextManager["Post"]:

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, text
 
 from evidence.canonical import parse_canonical
 from evidence.errors import EvidenceError
-from evidence.package import ORIGINALS, Package
+from evidence.package import INDEX, ORIGINALS, Package
 from evidence.tlog.tiles import TILE_WIDTH, TileName
 from service.settings import OrganSettings, Places, Settings, read_deployment
 from service.setup.deployment import DEVELOPMENT_MARK
@@ -205,7 +205,7 @@ def _flip_package(path: Path, audience: str) -> Flip:
     try:
         with path.open("rb") as stream:
             package = Package(stream)
-            index = parse_canonical(package.read("data/index.json"), max_bytes=path.stat().st_size)
+            index = parse_canonical(package.read(INDEX), max_bytes=path.stat().st_size)
             original = next(name for name in package.names() if name.startswith(ORIGINALS))
             first = next(package.pieces(original))
             start = stream.tell() - len(first)

@@ -156,6 +156,8 @@ class Attesting:
             for organ in self._context.organs.values():
                 try:
                     owing = self.attest(organ) or owing
+                # Parties' faults are caught where they are asked. What is left (no database, a
+                # mistake) is one organ's, and must not end the thread that attests them all.
                 except Exception as error:  # noqa: BLE001 - told, and tried again at the next look
                     _log.error("attesting_stalled", log=organ.log_id, exc_info=error)
                     owing = True

@@ -130,7 +130,9 @@ class Worker:
                 continue
             try:
                 idle = self.work_once() == 0
-            except Exception as error:  # noqa: BLE001 - the database is away; told and tried again
+            # Mostly the database is away. A thread that ended for it, or for a mistake, would leave
+            # work lying until the next start, and nobody would be told.
+            except Exception as error:  # noqa: BLE001 - told, and tried again
                 _log.error("work_stalled", kind=self._task.kind, exc_info=error)
                 idle = True
             if idle:

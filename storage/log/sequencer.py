@@ -199,7 +199,7 @@ class Sequencer:
         alive = [one for one in waiting if one.answer.set_running_or_notify_cancel()]
         try:
             outcomes = self._commit([one.submission for one in alive])
-        except Exception as error:  # noqa: BLE001 - handed to every sender, who is told
+        except Exception as error:  # noqa: BLE001 - whatever it is: untold, a sender waits for ever
             fault = _named(error)
             for one in alive:
                 one.answer.set_exception(fault)
@@ -237,7 +237,7 @@ class Sequencer:
         except LogRolledBack as alarm:
             self.halt(alarm)
             raise
-        except Exception as error:
+        except Exception as error:  # raised again; a driver may fail a commit with anything
             if complete and batch.head is not None:  # the commit itself: it may have happened
                 self.halt(_named(error))
             raise

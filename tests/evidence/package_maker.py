@@ -87,6 +87,7 @@ class World:
         default_factory=lambda: [witness("witness.example/a"), witness("witness.example/b")]
     )
     logged: list[tuple[SignedStatement, bytes]] = field(default_factory=list)
+    organ: str = ORGAN
     head: str | None = None
     sequence: int = 0
     epochs: dict[str, int] = field(default_factory=dict[str, int])
@@ -106,7 +107,7 @@ class World:
         raw = make_statement(
             kind,
             audience=AUDIENCE,
-            organ=ORGAN,
+            organ=self.organ,
             signer=signer.key_id,
             salt=os.urandom(16).hex(),
             made_at=AT + timedelta(seconds=len(self.logged)),
@@ -211,6 +212,11 @@ class World:
         """The same keys with an empty log: another course of events."""
         return replace(self, logged=[], head=None, sequence=0, epochs={})
 
+    def neighbour(self, organ: str) -> "World":
+        """Another organ of the same deployment: its own keys and chain, in the same log."""
+        keys = {name: P256Signer.generate() for name in ("registrar", "server", "device")}
+        return replace(self, organ=organ, head=None, sequence=0, epochs={}, **keys)
+
     def status(self, outcome: str = "pass") -> SignedStatement:
         """Log the server's word that the key chain is whole, or that its check ended otherwise."""
         ring: JSONObject = {"log": ORIGIN, "size": len(self.logged), "sequence": self.sequence}
@@ -252,7 +258,7 @@ class World:
             expires=AT + timedelta(days=365),
             root_threshold=1,
             root_keys=(self.root.public_key,),
-            registrars=(Registrar(organ=ORGAN, public_key=self.registrar.public_key),),
+            registrars=(Registrar(organ=self.organ, public_key=self.registrar.public_key),),
             logs={
                 ORIGIN: KnownLog(
                     origin=ORIGIN,

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from evidence.keys import P256Signer
 from evidence.kinds import KINDS
 from evidence.leaf import leaf_of
 from evidence.packing import Contents
-from evidence.report import Outcome, Report
+from evidence.report import Check, Findings, Outcome, Report
 from evidence.statement import SignedStatement
 from evidence.verify import verify_package
 from tests.evidence.package_maker import (
@@ -197,13 +198,50 @@ def test_a_log_without_a_pinned_date_needs_no_ml_dsa() -> None:
 
 def test_a_report_over_nothing_is_no_pass() -> None:
     """Whoever requires a pass of a report without checks is told that nothing was checked."""
-    known = World().known()
-    nothing = Report(
-        checks=(),
-        captures=(),
-        known_keys_sha256=known.sha256,
-        known_keys_version=known.version,
-        at=NOW,
-    )
     with pytest.raises(EvidenceError, match="Nothing was checked"):
-        nothing.require()
+        report_of().require()
+
+
+def report_of(*checks: Check) -> Report:
+    """A report that found exactly this."""
+    return Report(
+        checks=checks, captures=(), known_keys_sha256="ab" * 32, known_keys_version=1, at=NOW
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNCONFIRMED, Outcome.UNCHECKED])
+def test_what_stands_in_the_way_is_a_check_that_decides(outcome: Outcome) -> None:
+    """A check that decides nothing is never given as the reason, though it was noted before."""
+    report = report_of(
+        Check(name="time.signature", outcome=Outcome.UNCONFIRMED, detail="no token"),
+        Check(name="log.witnesses", outcome=outcome, detail="mentioned", mentioned=True),
+        Check(name="content.stored", outcome=outcome, detail="no receipt"),
+    )
+    assert report.outcome is Outcome.UNCONFIRMED
+    with pytest.raises(EvidenceError, match=r"^content\.stored: no receipt$"):
+        report.require()
+
+
+def test_what_decides_nothing_is_no_pass_alone() -> None:
+    """A report of checks that do not decide is no pass, and names none of them."""
+    report = report_of(Check(name="custody.trail", outcome=Outcome.PASS, detail="read twice"))
+    assert report.outcome is Outcome.UNCONFIRMED
+    with pytest.raises(EvidenceError, match="Nothing was checked"):
+        report.require()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Check(name="time.signatures", outcome=Outcome.PASS, detail=""),
+        lambda: Findings().add("time.signatures", Outcome.PASS, ""),
+        lambda: Findings().mention("time.signatures", EvidenceError("")),
+        lambda: Findings().conclude("time.signatures"),
+        lambda: Findings().worst("time.signatures"),
+    ],
+    ids=["check", "add", "mention", "conclude", "worst"],
+)
+def test_a_check_that_does_not_exist_is_the_callers_mistake(ask: Callable[[], object]) -> None:
+    """A misspelt name would never fail, and nobody would notice that nothing was asked."""
+    with pytest.raises(ValueError, match="registry"):
+        ask()

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -57,11 +58,18 @@ type checkpoint struct {
 	lines               []line
 }
 
+// The limits of §7 and §8.
+const (
+	noteBytes  = 256 << 10
+	noteLines  = 64
+	proofBytes = 256 << 10
+)
+
 var sizeForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,18})$`)
 
 func readCheckpoint(whole string) (*checkpoint, error) {
 	split := strings.LastIndex(whole, "\n\n")
-	if split < 0 || !utf8.ValidString(whole) || !strings.HasSuffix(whole, "\n") {
+	if len(whole) > noteBytes || split < 0 || !utf8.ValidString(whole) || !strings.HasSuffix(whole, "\n") {
 		return nil, errNote
 	}
 	for i := 0; i < len(whole); i++ {
@@ -71,20 +79,26 @@ func readCheckpoint(whole string) (*checkpoint, error) {
 	}
 	c := &checkpoint{whole: whole, text: whole[:split+1]}
 	body := strings.Split(whole[:split], "\n")
-	if len(body) != 3 || !originForm.MatchString(body[0]) || !sizeForm.MatchString(body[1]) {
+	if len(body) < 3 || slices.Contains(body, "") || !sizeForm.MatchString(body[1]) {
 		return nil, errNote
 	}
 	root, ok := unbase64(body[2])
 	size, err := strconv.ParseInt(body[1], 10, 64)
-	if !ok || len(root) != 32 || err != nil {
+	empty := sha256.Sum256(nil)
+	if !ok || len(root) != 32 || err != nil || (size == 0 && !bytes.Equal(root, empty[:])) {
 		return nil, errNote
 	}
 	c.origin, c.size, c.root = body[0], uint64(size), root
-	for _, text := range strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n") {
+	texts, seen := strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n"), map[string]bool{}
+	if len(texts) > noteLines {
+		return nil, errNote
+	}
+	for _, text := range texts {
 		l, ok := readLine(text)
-		if !ok {
+		if !ok || seen[text] {
 			return nil, errNote
 		}
+		seen[text] = true
 		c.lines = append(c.lines, l)
 	}
 	return c, nil
@@ -162,7 +176,7 @@ type proof struct {
 func readProof(data []byte) (*proof, error) {
 	head, rest, found := strings.Cut(string(data), "\n\n")
 	lines := strings.Split(head, "\n")
-	if !found || lines[0] != "c2sp.org/tlog-proof@v1" || len(lines) < 2 {
+	if len(data) > proofBytes || !found || lines[0] != "c2sp.org/tlog-proof@v1" || len(lines) < 2 {
 		return nil, errNote
 	}
 	lines = lines[1:]
@@ -177,7 +191,7 @@ func readProof(data []byte) (*proof, error) {
 		return nil, errNote
 	}
 	index, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || index > 1<<53-1 {
+	if err != nil {
 		return nil, errNote
 	}
 	p := &proof{index: uint64(index)}
@@ -189,6 +203,9 @@ func readProof(data []byte) (*proof, error) {
 		p.hashes = append(p.hashes, hash)
 	}
 	p.cp, err = readCheckpoint(rest)
+	if err == nil && p.index >= p.cp.size {
+		return nil, errNote
+	}
 	return p, err
 }
 

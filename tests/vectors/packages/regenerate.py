@@ -36,12 +36,14 @@ from tests.evidence.package_maker import (
     written,
 )
 from tests.evidence.timestamp_maker import Authority, Making
-from tests.vectors.packages.courses import Course, Vector, courses, flipped, stamp
+from tests.vectors.packages.courses import Course, Vector, courses, flipped, stamp, two_organs
+from tests.vectors.packages.layouts import archive_in_front, two_directories
 
 HERE = Path(__file__).parent
 NOW = AT + timedelta(days=1)
 FORKED = bytes.fromhex("cf3cf3" * 10 + "cf3c")  # base64 "zzzz…": the good note is the smaller one
 LATER = AT + timedelta(days=3650)
+OTHER_PHOTO = b"\xff\xd8\xff\xe0 stands for another photo \xff\xd9"
 
 
 def edited(data: bytes, change: dict[str, bytes | None], *, relist: bool = True) -> bytes:
@@ -230,6 +232,36 @@ def checkpoint_vectors(world: World, contents: Contents) -> dict[str, Vector]:
     }
 
 
+def layout_vectors(good: bytes) -> dict[str, Vector]:
+    """The good package and one with another photo, in one file."""
+    names = zipfile.ZipFile(io.BytesIO(good)).namelist()
+    photo = next(name for name in names if "/data/originals/" in name)
+    other = edited(good, {photo.removeprefix(f"{FOLDER}/"): OTHER_PHOTO})
+    return {
+        "second-directory": Vector(two_directories(other, good), ["package.container"], []),
+        "second-archive-in-front": Vector(archive_in_front(good, other), ["package.container"], []),
+    }
+
+
+def organ_vectors() -> tuple[dict[str, Vector], dict[str, bytes]]:
+    """One package of two organs, with trust files that know both of them and the first only."""
+    authority = Authority.new()
+    world, neighbour, contents = two_organs(authority)
+    package = written(contents).getvalue()
+    both, one = "two-organs-known-keys.json", "one-organ-known-keys.json"
+    known = world.known(tsa_roots=(pinned(authority),))
+    registrars = (*known.registrars, *neighbour.known().registrars)
+    alone = ["session.completeness", "time.not_before"]
+    missing = ["key.chain", "key.validity", "key.status", "content.stored"]
+    return {
+        "two-organs": Vector(package, [], alone, both),
+        "two-organs-one-pinned": Vector(package, [], [*alone, *missing], one),
+    }, {
+        both: write_known_keys(replace(known, registrars=registrars), [world.root]),
+        one: write_known_keys(known, [world.root]),
+    }
+
+
 def refused_known_keys(known: KnownKeys, root: P256Signer) -> dict[str, bytes]:
     """Trust files that no verifier may take, each for one reason."""
     stranger, second = P256Signer.generate(), P256Signer.generate()
@@ -299,6 +331,16 @@ def variants(revoked: bool, hidden: bool) -> tuple[World, SignedStatement, Conte
     return world, capture, replace(contents, statements=kept), authority
 
 
+def kept(name: str, vector: Vector) -> dict[str, Any]:
+    """Write a vector's package, and say what is expected of it."""
+    (HERE / f"{name}.zip").write_bytes(vector.package)
+    return {
+        "known_keys": vector.known,
+        "content_changed": sorted(vector.changed),
+        "cannot_confirm": sorted(vector.unconfirmed),
+    }
+
+
 def main() -> None:
     """Write everything beside this file."""
     for old in (*HERE.glob("*.zip"), *HERE.glob("*.json")):
@@ -333,6 +375,7 @@ def main() -> None:
         **courses(world, authority),
         **token_vectors(contents, authority),
         **checkpoint_vectors(world, contents),
+        **layout_vectors(written(contents).getvalue()),
     }
     for name, revoked, hidden, changed, unconfirmed in (
         ("key-revoked", True, False, ["key.validity"], ["session.completeness", "time.not_before"]),
@@ -348,14 +391,10 @@ def main() -> None:
         file = f"{name}-known-keys.json"
         (HERE / file).write_bytes(other.known_raw(stamper))
         found[name] = Vector(written(made).getvalue(), changed, unconfirmed, file)
-    expected = {}
-    for name, vector in found.items():
-        (HERE / f"{name}.zip").write_bytes(vector.package)
-        expected[name] = {
-            "known_keys": vector.known,
-            "content_changed": sorted(vector.changed),
-            "cannot_confirm": sorted(vector.unconfirmed),
-        }
+    more, files = organ_vectors()
+    for file, raw in files.items():
+        (HERE / file).write_bytes(raw)
+    expected = {name: kept(name, vector) for name, vector in {**found, **more}.items()}
     document = {
         "at": format_time(NOW),
         "refused_known_keys": sorted(refused),
