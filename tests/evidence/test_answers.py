@@ -11,6 +11,7 @@ import rfc8785
 
 from evidence.canonical import JSONObject
 from evidence.digest import sha256_hex
+from evidence.entries import MAX_CHECKPOINTS
 from evidence.errors import EvidenceError
 from evidence.keys import P256Signer
 from evidence.kinds import KINDS
@@ -18,6 +19,9 @@ from evidence.leaf import leaf_of
 from evidence.packing import Contents
 from evidence.report import Check, Findings, Outcome, Report
 from evidence.statement import SignedStatement
+from evidence.tlog.note import NoteSignature, signature_line
+from evidence.tlog.policy import parse_policy
+from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
 from tests.evidence.package_maker import (
     AT,
@@ -220,6 +224,56 @@ def test_what_stands_in_the_way_is_a_check_that_decides(outcome: Outcome) -> Non
     assert report.outcome is Outcome.UNCONFIRMED
     with pytest.raises(EvidenceError, match=r"^content\.stored: no receipt$"):
         report.require()
+
+
+def test_a_trust_file_that_demands_no_witness_says_so() -> None:
+    """A quorum of nobody is met by everything: the rung is not checked, and no pass."""
+    world, capture = world_with_photo()
+    log = replace(world.known().logs[ORIGIN], policy=parse_policy(b"quorum none\n"))
+    known = world.known(logs={ORIGIN: log})
+    report = verify_package(written(world.contents([capture])), known, NOW)
+    rung = next(rung for rung in report.captures[0].rungs if rung.name == "witnessed")
+    assert (rung.outcome, rung.detail) == (
+        Outcome.UNCHECKED,
+        "The known keys demand no witness, and none has cosigned.",
+    )
+
+
+def test_a_receipt_of_other_bytes_is_noticed() -> None:
+    """What the server says that it stored must be what the device announced."""
+    world, capture = world_with_photo()
+    body: JSONObject = {**KINDS["stored"].example}
+    world.say(world.server, "stored", body, about=capture.id)
+    report = judged(world, world.contents([capture]))
+    assert told(report, "content.stored") == [
+        (Outcome.CHANGED, "The server stored other bytes than the device announced.", capture.id)
+    ]
+    rung = next(rung for rung in report.captures[0].rungs if rung.name == "stored")
+    assert (rung.outcome, rung.detail) == (Outcome.CHANGED, "Storage is not proven.")
+
+
+def test_one_checkpoint_too_many_is_not_read() -> None:
+    """Each checkpoint is verified whole, so a package leads into a bounded number of them."""
+    world, capture = world_with_photo()
+    while len(world.logged) <= MAX_CHECKPOINTS:
+        world.say(world.server, "custody", {**KINDS["custody"].example}, about=capture.id)
+    contents = world.contents([capture])
+    note = parse_tlog_proof(contents.statements[0].proof).checkpoint
+    statements = [
+        replace(item, proof=item.proof.replace(note, note + unknown_line(number)))
+        for number, item in enumerate(contents.statements)
+    ]
+    report = judged(world, replace(contents, statements=statements))
+    last = max(signed.id for signed, _ in world.logged)
+    assert told(report, "statement.signature") == [
+        (Outcome.CHANGED, "The proofs lead into more checkpoints than a reader takes.", last)
+    ]
+
+
+def unknown_line(number: int) -> bytes:
+    """A signature line of a key that nobody knows."""
+    line = NoteSignature(name="nobody", key_id=b"none", value=number.to_bytes(2, "big"))
+    return signature_line(line).encode()
 
 
 def test_what_decides_nothing_is_no_pass_alone() -> None:
