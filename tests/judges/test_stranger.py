@@ -1,8 +1,8 @@
 """A verifier that was written from docs/evidence-format.md alone judges the package vectors.
 
-``stranger/`` is Go with its standard library only and shares no code, and no author's knowledge of
-the code, with the project's verifier. Where the document left a choice open, its author looked at
-the expected outcomes of the vectors (not at the code).
+``stranger/`` is Go with its standard library only and shares no code with the project's verifier.
+It was first written without knowledge of that verifier; where the document left a choice open, its
+author looked at the expected outcomes of the vectors (not at the code).
 """
 
 import io
