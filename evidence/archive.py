@@ -195,7 +195,8 @@ def _data_offset(stream: BinaryIO, member: Member, header: int) -> int:
         expected = _SIZES.pack(_ZIP64, 16, member.size_bytes, member.packed_bytes)
     else:
         expected = b""
-    agrees = sizes in ((member.packed_bytes, member.size_bytes), (_WORD, _WORD))
+    plain = _WORD not in sizes and sizes == (member.packed_bytes, member.size_bytes)
+    agrees = plain or sizes == (_WORD, _WORD)
     if (
         signature != b"PK\x03\x04"
         or (flags, method, crc) != (0, member.method, member.crc)

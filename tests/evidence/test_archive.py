@@ -103,6 +103,7 @@ def test_zip64_is_read_where_it_is_needed(data: bytes) -> None:
         (entry(mode=0o120777 << 16), "regular file"),
         (entry(mode=0x10), "regular file"),
         (changed(zipped(zip64=True), 46, "<H", 2), "headers disagree"),
+        (changed(entry(size=WORD, extra=zip64_extra(WORD)), 22, "<L", WORD), "headers disagree"),
         (end64(zipped(), length=45), "malformed"),
         (end64(zipped(), disk=1), "malformed"),
         (end64(zipped(), record=1), "malformed"),
