@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from evidence.canonical import JSONObject, canonicalise
 from evidence.digest import Hasher, Measured, sha256_hex
-from evidence.errors import PackageInvalid
 from evidence.leaf import leaf_of
 from evidence.package import (
     BAGIT,
@@ -25,7 +24,7 @@ from evidence.package import (
     INDEX,
     MAX_EXPANSION,
     MAX_SMALL_BYTES,
-    is_plain,
+    Names,
     members_of,
     original_of,
     timestamps_over,
@@ -141,18 +140,16 @@ def write_package(contents: Contents, out: BinaryIO) -> None:
 
     Raises:
         DigestMismatch: an original does not have the announced digest.
-        PackageInvalid: a name is not plain, or differs from another in the case only.
+        PackageInvalid: a name is not plain, or is another's for a reader who ignores case.
         ValueError: two statements have one id, or a small member is too large.
     """
     payload: dict[str, str] = {}
-    lowered: set[str] = set()
+    names = Names()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in _small_members(contents):
             if name in payload:
                 raise ValueError("two members of a package have one name")
-            if name.lower() in lowered or not is_plain(name):
-                raise PackageInvalid("A member's name is not plain, or is another's.", pointer=name)
-            lowered.add(name.lower())
+            names.take(name)
             payload[name] = _add(archive, name, data)
         for original in contents.originals:
             extension = EXTENSIONS.get(original.media_type, "bin")

@@ -227,7 +227,18 @@ def test_what_compresses_too_well_is_stored() -> None:
     assert package.read("data/attachments/output.txt") == blanks
 
 
-@pytest.mark.parametrize("name", ["Report 1.txt", "../x", "a/b/c/d.txt", "OUTPUT.txt", "报告.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Report 1.txt",
+        "../x",
+        "a/b/c/d.txt",
+        "OUTPUT.txt",
+        "output.txt/x",
+        "../Leaves/x",
+        "报告.txt",
+    ],
+)
 def test_a_writer_refuses_the_names_that_a_reader_refuses(name: str) -> None:
     """Nobody is handed a package that no verifier opens."""
     world, capture = world_with_photo()
@@ -359,6 +370,13 @@ def test_a_file_is_no_folder_as_well() -> None:
     """Two extractors would make different things of it."""
     with pytest.raises(PackageInvalid, match="folder"):
         opened(zipped((f"{TOP}/data", b"x"), (f"{TOP}/data/a", b"y")))
+
+
+def test_a_folder_is_spelt_in_one_way() -> None:
+    """On a disk that ignores case the two would be one, with more in it than was listed."""
+    opened(zipped((f"{TOP}/data/a", b"x"), (f"{TOP}/data/b/c", b"y")))
+    with pytest.raises(PackageInvalid, match="two ways"):
+        opened(zipped((f"{TOP}/data/a", b"x"), (f"{TOP}/Data/b", b"y")))
 
 
 def test_no_second_archive_finds_room() -> None:
