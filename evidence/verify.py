@@ -102,10 +102,8 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
         entries = read_entries(opened.package, findings)  # 4
         views = read_logs(entries, known, findings)  # 5
         proven = [_prove(opened.package, view, known, findings) for view in views]  # 6 to 8
-        for name in ("key.validity", "log.witnesses", "time.checkpoint", "time.signature"):
-            if views:
-                findings.conclude(name)
         captures = _captures(opened, proven, findings)
+        _conclude(proven, findings)
         _check_originals(opened, [entry.statement for entry, _ in captures], findings)  # 9
     gaps: dict[str, str | None] = {}
     ladders = tuple(climb(capture, where, findings, gaps) for capture, where in captures)  # 10
@@ -175,7 +173,7 @@ def _check_known(audience: str, known: KnownKeys, at: datetime, findings: Findin
 
 
 def _prove(package: Package, view: LogView, known: KnownKeys, findings: Findings) -> Proven:
-    holders = check_keys(view, findings)  # 6
+    holders = check_keys(view, known, findings)  # 6
     seen = witnessed(view, known, findings)  # 7
     tokens = stamped_checkpoint(package, view, known, findings)  # 8
     demand_ml_dsa(view, known, tokens, findings)
@@ -210,6 +208,23 @@ def _captures(
     if not opened.captures:
         findings.add("log.inclusion", Outcome.UNCONFIRMED, "The package promises no capture.")
     return [logged[capture] for capture in opened.captures if capture in logged]
+
+
+def _conclude(proven: list[Proven], findings: Findings) -> None:
+    """Note the checks of steps 5 to 8 that judged something and failed nowhere.
+
+    Not before all of them are done: step 8 can still fail `log.checkpoint`.
+    """
+    kinds = {entry.statement.kind for where in proven for entry in where.view.entries}
+    judged = (
+        (proven, ("log.checkpoint", "log.inclusion", "log.witnesses", "time.checkpoint")),
+        (kinds & {"key"}, ("key.chain",)),
+        (kinds, ("key.validity",)),
+        (kinds & {"capture"}, ("key.status", "time.signature")),
+    )
+    for something, names in judged:
+        for name in names if something else ():
+            findings.conclude(name)
 
 
 def _check_originals(opened: _Opened, captures: list[Statement], findings: Findings) -> None:
