@@ -2,8 +2,9 @@
 
 Does: reads a package as an attacker's: names, limits, lists; `evidence.archive` has seen to it
 that every reader finds the same members. Refuses: names that are not plain, two members of one
-name (also in another case, or as file and folder), folders in two spellings, members outside the
-one top folder, sums that pass the limits, damaged bytes. Opens nothing by name and trusts nothing inside.
+name (also in another case, or as file and folder), a folder in two spellings, members outside the
+one top folder, sums that pass the limits, damaged bytes. Opens nothing by name and trusts nothing
+inside.
 
     fengni-package/bagit.txt
     fengni-package/manifest-sha256.txt
