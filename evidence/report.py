@@ -95,6 +95,10 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             threat="a key used after its epoch and dated back",
             decides=False,
         ),
+        "key.suspicion": Meaning(
+            proves="No signer's key was under suspicion by the time that others saw its signature.",
+            threat="a stolen key, used before its holder missed it",
+        ),
         "content.digest": Meaning(
             proves="The original has exactly the bytes that the device announced.",
             threat="a replaced or edited photo",

@@ -38,7 +38,7 @@ from evidence.package import (
     original_of,
     parse_manifest,
 )
-from evidence.proven import Proven
+from evidence.proven import Proven, note_suspicion
 from evidence.report import Findings, Outcome, Report
 from evidence.schema import Choice, Record, Sequence, Time
 from evidence.statement import Statement
@@ -73,8 +73,9 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     6. Each key: enrolled in its registrar's unbroken chain, valid at the index, for the kind;
        the server's word that this chain is whole.
     7. Witnesses: the pinned quorum cosigned the checkpoint.
-    8. Time: tokens under pinned roots over the checkpoint and over a capture's signature;
-       unless the attested time is before the pinned date, both log algorithms are demanded.
+    8. Time: tokens under pinned roots over the checkpoint and over a capture's signature, none
+       of after `at`; unless the attested time is before the pinned date, both log algorithms are
+       demanded; no key was suspected before its signature was seen.
     9. Content: each original has the announced size and digest, hashed once.
     10. Each capture: what the server stored (10.1), the opening of its session (10.2), whether
         the session is whole (10.3), not after (10.4), not before (10.5), custody (10.6), and
@@ -101,7 +102,7 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
         _check_known(opened.audience, known, at, findings)  # 3
         entries = read_entries(opened.package, findings)  # 4
         views = read_logs(entries, known, findings)  # 5
-        proven = [_prove(opened.package, view, known, findings) for view in views]  # 6 to 8
+        proven = [_prove(opened.package, view, known, at, findings) for view in views]  # 6 to 8
         captures = _captures(opened, proven, findings)
         _conclude(proven, findings)
         _check_originals(opened, [entry.statement for entry, _ in captures], findings)  # 9
@@ -172,19 +173,23 @@ def _check_known(audience: str, known: KnownKeys, at: datetime, findings: Findin
     findings.conclude("known_keys.valid")
 
 
-def _prove(package: Package, view: LogView, known: KnownKeys, findings: Findings) -> Proven:
+def _prove(
+    package: Package, view: LogView, known: KnownKeys, at: datetime, findings: Findings
+) -> Proven:
     holders = check_keys(view, known, findings)  # 6
-    seen = witnessed(view, known, findings)  # 7
-    tokens = stamped_checkpoint(package, view, known, findings)  # 8
+    seen = witnessed(view, known, at, findings)  # 7
+    tokens = stamped_checkpoint(package, view, known, at, findings)  # 8
     demand_ml_dsa(view, known, tokens, findings)
-    return Proven(
+    proven = Proven(
         view=view,
         holders=holders,
         witnessed=seen,
         tokens=tokens,
-        signature_tokens=stamped_signatures(package, view, known, findings),
+        signature_tokens=stamped_signatures(package, view, known, at, findings),
         policies={origin: log.policy for origin, log in known.logs.items()},
     )
+    note_suspicion(proven, findings)
+    return proven
 
 
 def _captures(
@@ -219,7 +224,7 @@ def _conclude(proven: list[Proven], findings: Findings) -> None:
     judged = (
         (proven, ("log.checkpoint", "log.inclusion", "log.witnesses", "time.checkpoint")),
         (kinds & {"key"}, ("key.chain",)),
-        (kinds, ("key.validity",)),
+        (kinds, ("key.validity", "key.suspicion")),
         (kinds & {"capture"}, ("key.status", "time.signature")),
     )
     for something, names in judged:

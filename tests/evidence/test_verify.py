@@ -14,6 +14,7 @@ from evidence.kinds import KINDS
 from evidence.known_keys import KnownKeys
 from evidence.packing import FOLDER, write_package
 from evidence.report import CHECKS, Outcome, Report
+from evidence.schema import format_time
 from evidence.tlog.checkpoint import Checkpoint
 from evidence.verify import verify_package
 from tests.evidence.package_maker import (
@@ -337,6 +338,51 @@ def test_stored_bytes_that_differ_from_the_announced_are_noticed() -> None:
     world.status()
     report = verify(written(world.contents([capture])).getvalue(), world.known())
     assert "content.stored" in outcomes(report, Outcome.CHANGED)
+
+
+@pytest.mark.parametrize(
+    ("days", "rung"), [(-1, Outcome.UNCONFIRMED), (0, Outcome.UNCONFIRMED), (1, Outcome.PASS)]
+)
+def test_a_key_that_may_have_been_stolen_is_no_signature_of_its_holder(
+    days: int, rung: Outcome
+) -> None:
+    """Only what others saw before the suspicion counts as the holder's, and the ladder says so."""
+    world, authority = World(), Authority.new()
+    world.key("enrol", world.server, "server")
+    world.key("enrol", world.device, "device")
+    capture = world.photo()
+    world.status()
+    seen_at = TOKEN_TIME.replace(microsecond=0)
+    since = format_time(seen_at + timedelta(days=days))
+    world.key("revoke", world.device, "device", reason="stolen", suspected_since=since)
+    known = world.known(tsa_roots=(pinned(authority),))
+    report = verify(written(stamped(world, capture, authority)).getvalue(), known)
+    signed = next(one for one in report.captures[0].rungs if one.name == "signed")
+    told = {check.code for check in report.checks if check.name == "key.suspicion"}
+    assert (rung, rung) == (signed.outcome, report.outcome)
+    assert ({""} if rung is Outcome.PASS else {"key_suspected"}) == told
+
+
+def test_a_suspected_key_without_any_independent_time_is_not_confirmed() -> None:
+    """Nobody but the operator says when it was used."""
+    world, capture = world_with_photo()
+    world.key("revoke", world.device, "device", reason="stolen", suspected_since=format_time(NOW))
+    contents = world.contents([capture], cosigned=False)
+    report = verify(written(contents).getvalue(), world.known())
+    assert "key.suspicion" in outcomes(report, Outcome.UNCONFIRMED)
+
+
+def test_nothing_is_attested_by_a_time_that_has_not_come() -> None:
+    """Judged as of a moment before, neither token nor witness has said anything."""
+    world, capture = world_with_photo()
+    authority = Authority.new()
+    known = world.known(tsa_roots=(pinned(authority),))
+    package = written(stamped(world, capture, authority))
+    report = verify_package(package, known, TOKEN_TIME - timedelta(minutes=6))
+    attested = {"time.checkpoint", "time.signature", "log.witnesses"}
+    assert attested <= outcomes(report, Outcome.UNCONFIRMED)
+    behind = verify_package(package, known, AT - timedelta(minutes=3))
+    assert not attested & outcomes(behind, Outcome.UNCONFIRMED)
 
 
 def test_expired_known_keys_cannot_confirm() -> None:

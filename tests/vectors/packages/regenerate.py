@@ -38,6 +38,7 @@ from tests.evidence.package_maker import (
 from tests.evidence.timestamp_maker import Authority, Making
 from tests.vectors.packages.courses import Course, Vector, courses, flipped, stamp, two_organs
 from tests.vectors.packages.layouts import archive_in_front, two_directories
+from tests.vectors.packages.moments import TRUST, moment_vectors
 
 HERE = Path(__file__).parent
 NOW = AT + timedelta(days=1)
@@ -391,6 +392,9 @@ def main() -> None:
         file = f"{name}-known-keys.json"
         (HERE / file).write_bytes(other.known_raw(stamper))
         found[name] = Vector(written(made).getvalue(), changed, unconfirmed, file)
+    of_moments, raw = moment_vectors(Authority.new())
+    (HERE / TRUST).write_bytes(raw)
+    found |= of_moments
     more, files = organ_vectors()
     for file, raw in files.items():
         (HERE / file).write_bytes(raw)
