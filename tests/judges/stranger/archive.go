@@ -49,7 +49,7 @@ func readArchive(data []byte) (*archive, error) {
 		return nil, err
 	}
 	a := &archive{map[string][]byte{}, map[string]bool{}}
-	lowered, folders, end, total, top := map[string]bool{}, map[string]bool{}, uint64(0), uint64(0), ""
+	lowered, folders, end, total, top := map[string]bool{}, map[string]string{}, uint64(0), uint64(0), ""
 	for _, e := range entries {
 		folder, name, found := strings.Cut(e.name, "/")
 		if !found || !topForm.MatchString(folder) || (top != "" && folder != top) {
@@ -63,7 +63,10 @@ func readArchive(data []byte) (*archive, error) {
 		lowered[low] = true
 		for i := range low {
 			if low[i] == '/' {
-				folders[low[:i]] = true
+				if before, there := folders[low[:i]]; there && before != name[:i] {
+					return nil, errArchive // one folder in two spellings
+				}
+				folders[low[:i]] = name[:i]
 			}
 		}
 		original := strings.HasPrefix(name, "data/originals/")
