@@ -6,6 +6,7 @@ Made for tests of the verifier; everything in it is generated at each run.
 import base64
 import io
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -332,6 +333,13 @@ def written(contents: Contents) -> io.BytesIO:
     out = io.BytesIO()
     write_package(contents, out)
     return out
+
+
+def plain_file(name: str) -> zipfile.ZipInfo:
+    """A member's header as packages have it."""
+    info = zipfile.ZipInfo(name)  # 1980-01-01
+    info.external_attr = 0o100644 << 16
+    return info
 
 
 def stamped(

@@ -24,6 +24,7 @@ from tests.evidence.package_maker import (
     World,
     original,
     pinned,
+    plain_file,
     stamped,
     world_with_photo,
     written,
@@ -167,25 +168,22 @@ def test_a_report_is_no_truth_value() -> None:
         bool(report)
 
 
-def test_every_flipped_byte_is_noticed() -> None:
-    """No single byte of the payload can change without a check that fails."""
+def test_every_flipped_bit_is_noticed() -> None:
+    """No bit can change without a check that fails, in the members or in what ZIP says of them."""
     world, capture = world_with_photo()
     data = written(world.contents([capture])).getvalue()
     known = world.known()
-    for offset in range(0, len(data), 211):
+    end = data.rindex(b"PK\x05\x06")
+    local, central = data.index(b"PK\x03\x04", 4), data.rindex(b"PK\x01\x02")
+    headers = (*range(local, local + 64), *range(central, end + 22))
+    bits = [
+        *range(0, 8 * len(data), 1689),
+        *(8 * place + bit for place in headers for bit in range(8)),
+    ]
+    for bit in bits:
         flipped = bytearray(data)
-        flipped[offset] ^= 1
-        report = verify(bytes(flipped), known)
-        if report.outcome is not Outcome.CHANGED:
-            # A byte that no reader uses (a time, an attribute in a ZIP header) may differ,
-            # but then every member reads exactly as before.
-            assert members(data) == members(bytes(flipped)), offset
-
-
-def members(data: bytes) -> dict[str, bytes]:
-    """What a stock unzip reads."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {info.filename: archive.read(info) for info in archive.infolist()}
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert verify(bytes(flipped), known).outcome is Outcome.CHANGED, bit
 
 
 def test_a_replaced_original_is_changed_content() -> None:
@@ -210,7 +208,7 @@ def test_an_unlisted_member_is_noticed() -> None:
     world, capture = world_with_photo()
     data = io.BytesIO(written(world.contents([capture])).getvalue())
     with zipfile.ZipFile(data, "a") as archive:
-        archive.writestr(f"{FOLDER}/data/extra.txt", b"x")
+        archive.writestr(plain_file(f"{FOLDER}/data/extra.txt"), b"x")
     assert {"package.manifest"} == outcomes(verify(data.getvalue(), world.known()), Outcome.CHANGED)
 
 

@@ -315,8 +315,8 @@ func readPolicy(lines []string) (*policy, error) {
 }
 
 // judge says whether a known witness's line fails, whether the quorum is met, and the earliest time
-// (POSIX seconds) that a known witness states; -1 where none does.
-func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
+// and latest time (POSIX seconds) that a known witness states; -1 where none does.
+func (p *policy) judge(c *checkpoint) (failing, met bool, earliest, latest int64) {
 	signed := map[string]bool{}
 	earliest = -1
 	for name, g := range p.groups {
@@ -335,6 +335,7 @@ func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 			if earliest < 0 || at < earliest {
 				earliest = at
 			}
+			latest = max(latest, at)
 		}
 		failing = failing || bad > 0
 		signed[name] = good > 0 && bad == 0
@@ -353,7 +354,7 @@ func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 		return count >= g.need
 	}
 	if failing {
-		return true, false, -1
+		return true, false, -1, 0
 	}
-	return false, p.quorum == "none" || witnessed(p.quorum), earliest
+	return false, p.quorum == "none" || witnessed(p.quorum), earliest, latest
 }

@@ -10,6 +10,7 @@ import (
 type ringKey struct {
 	organ, role, holder string
 	epoch, from, until  int64 // until: -1 while it has not ended
+	suspected           string // since when, where its end says so
 	spki                []byte
 }
 
@@ -35,7 +36,7 @@ func buildRing(list []*statement, known *knownKeys) (r *ring, ok, strange bool) 
 	r = &ring{known.audience, map[string]*ringKey{}, map[string][]*statement{}, map[string]int64{}}
 	for organ, spki := range known.registrars {
 		_, id, _ := readKey(spki)
-		r.keys[id] = &ringKey{organ, "registrar", "registrar", 1, -1, -1, spki}
+		r.keys[id] = &ringKey{organ, "registrar", "registrar", 1, -1, -1, "", spki}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].index < list[j].index })
 	broken := map[string]bool{}
@@ -98,12 +99,12 @@ func (r *ring) take(s *statement) bool {
 				return false
 			}
 		}
-		r.keys[id], r.epochs[place] = &ringKey{s.organ, role, holder, epoch, s.index, -1, spki}, epoch
+		r.keys[id], r.epochs[place] = &ringKey{s.organ, role, holder, epoch, s.index, -1, "", spki}, epoch
 	default:
 		return false
 	}
 	if ends != nil {
-		ends.until = s.index
+		ends.until, ends.suspected = s.index, text(b, "suspected_since")
 	}
 	r.chains[s.organ] = append(chain, s)
 	return true
@@ -139,7 +140,7 @@ func (r *ring) judge(s *statement) (valid, unknown bool) {
 	if k == nil {
 		return false, len(r.chains[s.organ]) == 0
 	}
-	s.holder = k.holder
+	s.holder, s.suspected = k.holder, k.suspected
 	return k.from < s.index && (k.until < 0 || k.until >= s.index) && k.organ == s.organ &&
 		string(k.spki) == string(s.key) && strings.Contains(" "+roles[s.kind]+" ", " "+k.role+" "), false
 }

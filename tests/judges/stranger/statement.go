@@ -168,7 +168,7 @@ type statement struct {
 	log                                                string
 	index                                              int64
 	valid                                              bool
-	holder                                             string // of the valid signer's key
+	holder, suspected                                  string // of the valid signer's key
 	aboutLog                                           string // empty where it names no place
 	aboutIndex                                         int64
 }

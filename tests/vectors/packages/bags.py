@@ -11,7 +11,7 @@ from evidence.canonical import canonicalise
 from evidence.digest import sha256_hex
 from evidence.keys import P256Signer
 from evidence.packing import FOLDER
-from tests.evidence.package_maker import AT
+from tests.evidence.package_maker import AT, plain_file
 from tests.vectors.packages.courses import Vector
 
 HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def edited(
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as new:
         for name, body in members.items():
-            info = zipfile.ZipInfo(f"{FOLDER}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            info = plain_file(f"{FOLDER}/{name}")
             new.writestr(info, body, compress_type=stored.get(name, zipfile.ZIP_STORED))
     return out.getvalue()
 

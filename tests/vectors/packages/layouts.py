@@ -79,7 +79,7 @@ def zip64_throughout(archive: bytes) -> bytes:
         data += name + struct.pack("<2H", 1, 16) + sizes
         data += archive[start : start + info.compress_size]
         more = (28, 0, 0, 0, info.external_attr, _WORD)
-        directory += struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 45, *common, *more)
+        directory += struct.pack("<4s6H3L5H2L", b"PK\x01\x02", 3 << 8 | 45, *common, *more)
         directory += name + struct.pack("<2H", 1, 24) + sizes + offset
     at, count = len(data) + len(directory), len(members)
     numbers = (44, 45, 45, 0, 0, count, count, len(directory), len(data))

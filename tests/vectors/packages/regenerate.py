@@ -28,6 +28,7 @@ from tests.evidence.package_maker import (
     World,
     original,
     pinned,
+    plain_file,
     stamped,
     token,
     written,
@@ -250,7 +251,7 @@ def second_folder(data: bytes) -> bytes:
     """A member beside the one top folder."""
     out = io.BytesIO(data)
     with zipfile.ZipFile(out, "a") as archive:
-        archive.writestr("another-folder/file.txt", b"x")
+        archive.writestr(plain_file("another-folder/file.txt"), b"x")
     return out.getvalue()
 
 
@@ -258,7 +259,7 @@ def tricked(data: bytes) -> bytes:
     """A member that wants to leave the folder."""
     out = io.BytesIO(data)
     with zipfile.ZipFile(out, "a") as archive:
-        archive.writestr(f"{FOLDER}/data/../../evil.txt", b"x")
+        archive.writestr(plain_file(f"{FOLDER}/data/../../evil.txt"), b"x")
     return out.getvalue()
 
 
