@@ -250,11 +250,13 @@ def _fold(
     broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
-        if statement.kind != "key" or statement.organ in broken:
+        if statement.kind != "key":
             continue
         if statement.organ not in pinned or statement.audience != known.audience:
             missing = KeyUnknown("No registrar is pinned for this organ of this deployment.")
             findings.error("key.chain", missing, subject=statement.id, outcome=Outcome.UNCONFIRMED)
+            continue
+        if statement.organ in broken:
             continue
         try:
             keyring.apply(statement, entry.index)

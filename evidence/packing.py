@@ -64,6 +64,11 @@ Stock tools can check the parts:
   data/bundles/*.json          Sigstore bundle v0.3 over data/statements/<same name>.json
   data/timestamps/*/*.tsr      RFC 3161; the folder's name is the SHA-256 that is stamped:
                                openssl ts -verify -digest <folder> -in N.tsr -CAfile ROOT.pem
+What openssl shows with OK: an authority below ROOT.pem signed that digest and a time. What it does
+not show: that ROOT.pem is one to trust, or was not compromised by then; which file the digest is of
+(take its sha256sum; of a checkpoint only some lines are covered); and, where it fails, why: a
+damaged token and a sound one of an authority that is not below ROOT.pem look alike, and one
+whose certificates have expired since needs -attime. Only step 2 tells these apart.
 
 {PROVEN}
 {NOT_PROVEN}

@@ -66,17 +66,21 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     """Check a package against the keys that the caller trusts.
 
     1. The container: one ZIP of the one layout, one folder, plain names, sums within limits.
-    2. The bag: every member is listed once; every small member has its listed digest.
+    2. The bag: its tag files, every member listed once, and the listed digest of each small one.
+       Where 1 or 2 cannot be read, nothing else is checked.
     3. The known keys: not expired at `at`, and for the package's deployment.
-    4. Each statement: its leaf names it, the leaf's key signed its bytes, it reads strictly.
-    5. Each log: its one checkpoint carries the pinned log's signatures; each leaf is in it.
-    6. Each key: enrolled in its registrar's unbroken chain, valid at the index, for the kind;
-       the server's word that this chain is whole.
-    7. Witnesses: the pinned quorum cosigned the checkpoint.
+    4. Each statement: its leaf names it, the leaf's key signed its bytes, it reads strictly,
+       and its proof does.
+    5. Each log: its one checkpoint carries the pinned log's signatures; each leaf is in it, and
+       each capture of the index is such a leaf's. What passes 4 and 5 is proven.
+    6. Each key: the registrar's chain is unbroken; each signer was valid at the index, for the
+       kind; the server's word that the chain of each capture's organ is whole.
+    7. Witnesses: no pinned one's line fails, and the pinned quorum cosigned the checkpoint.
     8. Time: tokens under pinned roots over the checkpoint and over a capture's signature, none
        of after `at`; unless the attested time is before the pinned date, both log algorithms are
-       demanded; no key was suspected before its signature was seen.
-    9. Content: each original has the announced size and digest, hashed once.
+       demanded, without which 5 is failed after all; no key was suspected before others had seen
+       what it signed.
+    9. Content: each original has the announced size and digest, hashed once; none is another's.
     10. Each capture: what the server stored (10.1), the opening of its session (10.2), whether
         the session is whole (10.3), not after (10.4), not before (10.5), custody (10.6), and
         the ladder (10.7).

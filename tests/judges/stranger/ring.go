@@ -41,12 +41,12 @@ func buildRing(list []*statement, known *knownKeys) (r *ring, ok, strange bool) 
 	sort.Slice(list, func(i, j int) bool { return list[i].index < list[j].index })
 	broken := map[string]bool{}
 	for _, s := range list {
-		if s.kind != "key" || broken[s.organ] {
+		if s.kind != "key" {
 			continue
 		}
 		if known.registrars[s.organ] == nil || s.audience != known.audience {
 			strange = true
-		} else {
+		} else if !broken[s.organ] {
 			broken[s.organ] = !r.take(s)
 		}
 	}
