@@ -162,15 +162,10 @@ def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) ->
             _leave_out(by_checkpoint[data], findings)
         placed = _placed(by_checkpoint[chosen], notes[chosen], findings)
         keyring = Keyring(known.audience, known.registrars)
-        pinned = {registrar.organ for registrar in known.registrars}
-        chain = _fold(keyring, pinned, placed, findings)
+        chain = _fold(keyring, known, placed, findings)
         views.append(
             LogView(data=chosen, signed=notes[chosen], entries=placed, keyring=keyring, chain=chain)
         )
-    if views:
-        findings.conclude("log.checkpoint")
-        findings.conclude("log.inclusion")
-        findings.conclude("key.chain")
     return views
 
 
@@ -243,21 +238,25 @@ def _placed(
 
 
 def _fold(
-    keyring: Keyring, pinned: set[str], entries: Iterable[Entry], findings: Findings
+    keyring: Keyring, known: KnownKeys, entries: Iterable[Entry], findings: Findings
 ) -> dict[str, dict[int, str]]:
     """Follow each organ's chain as far as it holds; what stands behind a break is not taken.
 
-    Without a pinned registrar of the organ nothing was broken: the trust file is short of one.
+    Without a pinned registrar of the organ, or in another deployment than that of the known keys,
+    nothing was broken: the trust file says nothing about it.
     """
+    pinned = {registrar.organ for registrar in known.registrars}
     chain: dict[str, dict[int, str]] = {}
     broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
-        if statement.kind != "key" or statement.organ in broken:
+        if statement.kind != "key":
             continue
-        if statement.organ not in pinned:
-            missing = KeyUnknown("No registrar is pinned for this organ.")
+        if statement.organ not in pinned or statement.audience != known.audience:
+            missing = KeyUnknown("No registrar is pinned for this organ of this deployment.")
             findings.error("key.chain", missing, subject=statement.id, outcome=Outcome.UNCONFIRMED)
+            continue
+        if statement.organ in broken:
             continue
         try:
             keyring.apply(statement, entry.index)
@@ -270,7 +269,7 @@ def _fold(
     return chain
 
 
-def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
+def check_keys(view: LogView, known: KnownKeys, findings: Findings) -> dict[str, EnrolledKey]:
     """Demand of every entry that its signer's key was valid at its index.
 
     Notes `key.validity` for each that fails and `key.status` for the whole chain.
@@ -289,7 +288,7 @@ def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
                 "key.validity",
                 error,
                 subject=entry.statement.id,
-                outcome=_key_outcome(error, view, entry),
+                outcome=_key_outcome(error, view, known, entry),
             )
         else:
             holders[entry.statement.id] = key
@@ -297,10 +296,12 @@ def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
     return holders
 
 
-def _key_outcome(error: EvidenceError, view: LogView, entry: Entry) -> Outcome:
-    """Without the organ's chain nothing was broken: something is missing."""
-    missing = isinstance(error, KeyUnknown) and entry.statement.organ not in view.chain
-    return Outcome.UNCONFIRMED if missing else Outcome.CHANGED
+def _key_outcome(error: EvidenceError, view: LogView, known: KnownKeys, entry: Entry) -> Outcome:
+    """Without the organ's chain, or in another deployment, nothing was broken."""
+    statement = entry.statement
+    missing = isinstance(error, KeyUnknown) and statement.organ not in view.chain
+    foreign = statement.audience != known.audience
+    return Outcome.UNCONFIRMED if missing or foreign else Outcome.CHANGED
 
 
 def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: Findings) -> None:
@@ -322,7 +323,6 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
                 "No statement of the server says that this is the whole key chain.",
                 subject=organ,
             )
-    findings.conclude("key.status")
 
 
 def _status_size(entry: Entry, view: LogView, places: Sequence[int]) -> int:

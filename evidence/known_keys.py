@@ -44,7 +44,7 @@ from evidence.schema import (
 )
 from evidence.timestamp.reading import CERTIFICATE_ERRORS
 from evidence.tlog.note import VerifierKey, parse_vkey
-from evidence.tlog.policy import Policy, parse_policy
+from evidence.tlog.policy import LOG_KINDS, Policy, parse_policy
 
 FORMAT = "fengni/known-keys/v1"
 MAX_BYTES = 1024 * 1024
@@ -326,8 +326,10 @@ def _logs(items: list[dict[str, JSONValue]]) -> dict[str, KnownLog]:
     for item in items:
         origin = str(item["origin"])
         keys = tuple(parse_vkey(text) for text in cast("list[str]", item["keys"]))
-        if origin in found or not keys or any(key.name != origin for key in keys):
-            raise KnownKeysInvalid("A log stands twice, or a log key has another name.")
+        if origin in found or not keys:
+            raise KnownKeysInvalid("A log stands twice, or has no key.")
+        if any(key.name != origin or key.kind not in LOG_KINDS for key in keys):
+            raise KnownKeysInvalid("A log's key has another name, or a type that no log has.")
         lines = cast("list[str]", item["witness_policy"])
         found[origin] = KnownLog(
             origin=origin,

@@ -40,7 +40,7 @@ def climb(
     capture = entry.statement
     stored = _stored(entry, proven, findings)  # 10.1
     note_completeness(entry, proven, findings, gaps)  # 10.2, 10.3
-    not_after = _not_after(capture, proven)  # 10.4
+    not_after = proven.seen_at(capture.id)  # 10.4
     not_before = note_not_before(entry, proven, not_after, findings)  # 10.5
     events = len(proven.trusted("custody", entry))  # 10.6
     findings.add(
@@ -60,7 +60,7 @@ def climb(
                 outcome=Outcome.PASS,
                 detail="Time and place are what the device says.",
             ),
-            _signed(capture, proven),
+            _signed(capture, proven, findings.worst("key.suspicion", [capture.id])),
             _received(stored),
             Rung(
                 name="logged",
@@ -75,22 +75,19 @@ def climb(
     )
 
 
-def _not_after(capture: Statement, proven: Proven) -> datetime | None:
-    """The first time at which somebody independent had seen the capture's signature."""
-    tokens = (*proven.tokens, *proven.signature_tokens.get(capture.id, ()))
-    times = [token.gen_time for token in tokens]
-    if proven.witnessed.first_seen is not None:
-        times.append(proven.witnessed.first_seen)
-    return min(times, default=None)
-
-
-def _signed(capture: Statement, proven: Proven) -> Rung:
+def _signed(capture: Statement, proven: Proven, suspicion: Outcome) -> Rung:
     key = proven.holders.get(capture.id)
     if key is None:
         return Rung(
             name="signed",
             outcome=Outcome.UNCONFIRMED,
             detail="The signer's key is not proven to have been valid.",
+        )
+    if suspicion is Outcome.UNCONFIRMED:
+        return Rung(
+            name="signed",
+            outcome=suspicion,
+            detail=f"Signed with a key of {key.holder} that may have been in other hands.",
         )
     return Rung(
         name="signed",

@@ -2,8 +2,9 @@
 
 Does: reads a package as an attacker's: names, limits, lists; `evidence.archive` has seen to it
 that every reader finds the same members. Refuses: names that are not plain, two members of one
-name (also in another case, or as file and folder), members outside the one top folder, sums that
-pass the limits, damaged bytes. Opens nothing by name and trusts nothing inside.
+name (also in another case, or as file and folder), a folder in two spellings, members outside the
+one top folder, sums that pass the limits, damaged bytes. Opens nothing by name and trusts nothing
+inside.
 
     fengni-package/bagit.txt
     fengni-package/manifest-sha256.txt
@@ -59,7 +60,7 @@ class Package:
         self._stream = stream
         members = read_members(stream)
         self.folder = _top_folder(members)
-        self._members = _named(members, self.folder)
+        self._members = _named(members)
         self._names = tuple(sorted(self._members))
 
     def names(self, prefix: str = "") -> tuple[str, ...]:
@@ -126,9 +127,33 @@ class Package:
         return self._members[name]
 
 
-def is_plain(name: str) -> bool:
-    """Whether a name below the top folder can be a member's."""
-    return _NAME.fullmatch(name) is not None
+class Names:
+    """The names below the top folder: plain, and apart also for a reader who ignores their case."""
+
+    __slots__ = ("_files", "_folders")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._files: set[str] = set()
+        self._folders: dict[str, str] = {}  # how each is spelt, by its lowercase name
+
+    def take(self, name: str) -> None:
+        """Add a member's name.
+
+        Raises:
+            PackageInvalid: it is not plain, or another file or folder has it, in any case.
+        """
+        if not _NAME.fullmatch(name):
+            raise PackageInvalid("A member's name is not a plain path inside the top folder.")
+        folded = name.lower()
+        if folded in self._files:
+            raise PackageInvalid("Two members of the package have one name.")
+        self._files.add(folded)
+        folders = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        if any(self._folders.setdefault(one.lower(), one) != one for one in folders):
+            raise PackageInvalid("A folder of the package is spelt in two ways.")
+        if folded in self._folders or any(one.lower() in self._files for one in folders):
+            raise PackageInvalid("A file and a folder of the package have one name.")
 
 
 def members_of(statement_id: str) -> tuple[str, str, str]:
@@ -197,33 +222,25 @@ def _top_folder(members: Iterable[Member]) -> str:
     return folders.pop()
 
 
-def _named(members: Iterable[Member], folder: str) -> dict[str, Member]:
+def _named(members: Iterable[Member]) -> dict[str, Member]:
     """The members by their names below the top folder, once names and sums are in order."""
     named: dict[str, Member] = {}
-    files: set[str] = set()
-    folders: set[str] = set()
+    names = Names()
     small_bytes = 0
     for member in members:
         _check(member)
-        name = member.name.removeprefix(f"{folder}/")
-        folded = name.lower()
-        if folded in files:
-            raise PackageInvalid("Two members of the package have one name.")
-        files.add(folded)
-        folders.update(folded[:at] for at, letter in enumerate(folded) if letter == "/")
+        name = member.name.partition("/")[2]
+        names.take(name)
         small_bytes += 0 if name.startswith(ORIGINALS) else member.size_bytes
         named[name] = member
-    if files & folders:
-        raise PackageInvalid("A file and a folder of the package have one name.")
     if small_bytes > MAX_SMALL_TOTAL_BYTES:
         raise TooLarge("The package's small members are too large together.")
     return named
 
 
 def _check(member: Member) -> None:
-    folder, _, name = member.name.partition("/")
-    if not is_plain(name) or not re.fullmatch(_PART, folder):
-        raise PackageInvalid("A member's name is not a plain path inside the top folder.")
+    if not re.fullmatch(_PART, member.name.partition("/")[0]):
+        raise PackageInvalid("The package's top folder has no plain name.")
     if member.method == STORED:
         if member.packed_bytes != member.size_bytes:
             raise PackageInvalid("A stored member has two sizes.")

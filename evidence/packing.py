@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from evidence.canonical import JSONObject, canonicalise
 from evidence.digest import Hasher, Measured, sha256_hex
-from evidence.errors import PackageInvalid
 from evidence.leaf import leaf_of
 from evidence.package import (
     BAGIT,
@@ -25,7 +24,7 @@ from evidence.package import (
     INDEX,
     MAX_EXPANSION,
     MAX_SMALL_BYTES,
-    is_plain,
+    Names,
     members_of,
     original_of,
     timestamps_over,
@@ -65,6 +64,11 @@ Stock tools can check the parts:
   data/bundles/*.json          Sigstore bundle v0.3 over data/statements/<same name>.json
   data/timestamps/*/*.tsr      RFC 3161; the folder's name is the SHA-256 that is stamped:
                                openssl ts -verify -digest <folder> -in N.tsr -CAfile ROOT.pem
+What openssl shows with OK: an authority below ROOT.pem signed that digest and a time. What it does
+not show: that ROOT.pem is one to trust, or was not compromised by then; which file the digest is of
+(take its sha256sum; of a checkpoint only some lines are covered); and, where it fails, why: a
+damaged token and a sound one of an authority that is not below ROOT.pem look alike, and one
+whose certificates have expired since needs -attime. Only step 2 tells these apart.
 
 {PROVEN}
 {NOT_PROVEN}
@@ -141,18 +145,16 @@ def write_package(contents: Contents, out: BinaryIO) -> None:
 
     Raises:
         DigestMismatch: an original does not have the announced digest.
-        PackageInvalid: a name is not plain, or differs from another in the case only.
+        PackageInvalid: a name is not plain, or is another's for a reader who ignores case.
         ValueError: two statements have one id, or a small member is too large.
     """
     payload: dict[str, str] = {}
-    lowered: set[str] = set()
+    names = Names()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in _small_members(contents):
             if name in payload:
                 raise ValueError("two members of a package have one name")
-            if name.lower() in lowered or not is_plain(name):
-                raise PackageInvalid("A member's name is not plain, or is another's.", pointer=name)
-            lowered.add(name.lower())
+            names.take(name)
             payload[name] = _add(archive, name, data)
         for original in contents.originals:
             extension = EXTENSIONS.get(original.media_type, "bin")

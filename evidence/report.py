@@ -74,13 +74,13 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             proves="Every key statement continues its registrar's chain without a gap.",
             threat="a key that vouches for itself, an enrolment behind the registrar's back",
         ),
-        "key.status": Meaning(
-            proves="The server states that this is the whole key chain as of a log size.",
-            threat="a revocation left out of the package",
-        ),
         "key.validity": Meaning(
             proves="Every signer's key was enrolled, not revoked, and allowed to sign that kind.",
             threat="a stolen, revoked or foreign key",
+        ),
+        "key.status": Meaning(
+            proves="The server states that this is the whole key chain as of a log size.",
+            threat="a revocation left out of the package",
         ),
         "log.witnesses": Meaning(
             proves="A quorum of known witnesses has seen the checkpoint: there is one history.",
@@ -95,10 +95,9 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             threat="a key used after its epoch and dated back",
             decides=False,
         ),
-        "time.not_before": Meaning(
-            proves="The capture was signed after known witnesses signed what its session holds.",
-            threat="a capture that was signed before the visit that it is said to be of",
-            decides=False,
+        "key.suspicion": Meaning(
+            proves="No signer's key was under suspicion by the time that others saw its signature.",
+            threat="a stolen key, used before its holder missed it",
         ),
         "content.digest": Meaning(
             proves="The original has exactly the bytes that the device announced.",
@@ -111,6 +110,11 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
         "session.completeness": Meaning(
             proves="The session was opened in the log before its shots, and none is missing.",
             threat="an inspector who omits the unfavourable shot",
+            decides=False,
+        ),
+        "time.not_before": Meaning(
+            proves="The capture was signed after known witnesses signed what its session holds.",
+            threat="a capture that was signed before the visit that it is said to be of",
             decides=False,
         ),
         "custody.trail": Meaning(

@@ -128,6 +128,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("key_unknown", 403, "No registrar enrolled this key", "密钥未经登记"),
     ("key_not_yet_valid", 403, "The key was not enrolled yet", "密钥尚未生效"),
     ("key_revoked", 403, "The key was revoked", "密钥已被吊销"),
+    ("key_suspected", 403, "The key is suspected of misuse", "密钥涉嫌被冒用"),
     ("key_role_refused", 403, "The key may not sign this", "该密钥无权签署此类声明"),
     ("key_chain_broken", 422, "The registrar's chain has a gap", "登记链不连续"),
     ("quorum_missing", 409, "Too few witnesses have cosigned", "见证签名数量不足"),

@@ -6,6 +6,7 @@ Made for tests of the verifier; everything in it is generated at each run.
 import base64
 import io
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -219,7 +220,11 @@ class World:
 
     def status(self, outcome: str = "pass") -> SignedStatement:
         """Log the server's word that the key chain is whole, or that its check ended otherwise."""
-        ring: JSONObject = {"log": ORIGIN, "size": len(self.logged), "sequence": self.sequence}
+        ring: JSONObject = {
+            "log": self.log.origin,
+            "size": len(self.logged),
+            "sequence": self.sequence,
+        }
         if self.head:
             ring["head"] = self.head
         return self.say(
@@ -238,7 +243,7 @@ class World:
     ) -> bytes:
         """Sign the tree as it stands, or as it stood at a size; cosigned 61 s after `at`."""
         size = len(self.logged) if size is None else size
-        tree = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
+        tree = Checkpoint(origin=self.log.origin, size=size, root=tree_root(size, self.node))
         return self.signed(tree, cosigned=cosigned, at=at)
 
     def signed(self, tree: Checkpoint, *, cosigned: bool = True, at: datetime = AT) -> bytes:
@@ -260,8 +265,8 @@ class World:
             root_keys=(self.root.public_key,),
             registrars=(Registrar(organ=self.organ, public_key=self.registrar.public_key),),
             logs={
-                ORIGIN: KnownLog(
-                    origin=ORIGIN,
+                self.log.origin: KnownLog(
+                    origin=self.log.origin,
                     keys=self.log.verifier_keys,
                     ml_dsa_from=AT,
                     policy=policy_of(self.witnesses),
@@ -330,6 +335,13 @@ def written(contents: Contents) -> io.BytesIO:
     return out
 
 
+def plain_file(name: str) -> zipfile.ZipInfo:
+    """A member's header as packages have it."""
+    info = zipfile.ZipInfo(name)  # 1980-01-01
+    info.external_attr = 0o100644 << 16
+    return info
+
+
 def stamped(
     world: World,
     capture: SignedStatement,
@@ -339,7 +351,7 @@ def stamped(
     """A package whose checkpoint and whose capture's signature carry time-stamps."""
     contents = world.contents(captures or [capture])
     note = parse_tlog_proof(contents.statements[0].proof).checkpoint
-    covered = [timestamped_message(note, ORIGIN), capture.signature]
+    covered = [timestamped_message(note, world.log.origin), capture.signature]
     return replace(
         contents,
         timestamps={message: [token(authority, message)] for message in covered},

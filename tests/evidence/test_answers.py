@@ -135,6 +135,9 @@ def test_known_keys_of_another_deployment_cannot_confirm() -> None:
             "",
         )
     ]
+    assert Outcome.UNCONFIRMED is report.outcome
+    assert {outcome for outcome, *_ in told(report, "key.chain")} == {Outcome.UNCONFIRMED}
+    assert {outcome for outcome, *_ in told(report, "key.validity")} == {Outcome.UNCONFIRMED}
 
 
 def test_a_verification_needs_a_zone() -> None:

@@ -10,17 +10,19 @@ import pytest
 from evidence.archive import read_members
 from evidence.errors import EvidenceError, PackageInvalid
 from evidence.package import Package
+from tests.evidence.package_maker import plain_file
 
 CENTRAL, END = b"PK\x01\x02", b"PK\x05\x06"
 NAME = "fengni-package/a"
 WORD = 0xFFFFFFFF
+MADE, MODE = 3 << 8 | 45, 0o100644 << 16
 
 
 def zipped(*, zip64: bool = False) -> bytes:
     """A ZIP of one stored member; with `zip64` its local header states the sizes as ZIP64 does."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        info = zipfile.ZipInfo(NAME)
+        info = plain_file(NAME)
         info.file_size = 5
         with archive.open(info, "w", force_zip64=zip64) as member:
             member.write(b"hello")
@@ -83,7 +85,6 @@ def zip64_extra(*numbers: int) -> bytes:
         zipped(zip64=True),
         entry(size=WORD, extra=zip64_extra(5)),
         entry(size=WORD, packed=WORD, header=WORD, extra=zip64_extra(5, 5, 0)),
-        entry(mode=0o100600 << 16),
         end64(zipped()),
         end64(zipped(), count=1, size=WORD),
     ],
@@ -100,9 +101,11 @@ def test_zip64_is_read_where_it_is_needed(data: bytes) -> None:
         (entry(size=WORD), "extra field"),
         (entry(extra=zip64_extra(5)), "extra field"),
         (entry(extra=b"UT\x01\x00x"), "extra field"),
-        (entry(mode=0o120777 << 16), "regular file"),
-        (entry(mode=0x10), "regular file"),
+        (entry(mode=0o120777 << 16), "plain file"),
+        (entry(mode=0x10), "plain file"),
+        (entry(mode=0o100600 << 16), "plain file"),
         (changed(zipped(zip64=True), 46, "<H", 2), "headers disagree"),
+        (changed(entry(size=WORD, extra=zip64_extra(WORD)), 22, "<L", WORD), "headers disagree"),
         (end64(zipped(), length=45), "malformed"),
         (end64(zipped(), disk=1), "malformed"),
         (end64(zipped(), record=1), "malformed"),
@@ -150,5 +153,5 @@ def test_a_member_behind_every_file_is_refused() -> None:
 
 def central(name: bytes, packed: int, size: int, header: int, extra: bytes) -> bytes:
     """An entry of a directory."""
-    numbers = (45, 45, 0, 0, 0, 33, 0, packed, size, len(name), len(extra), 0, 0, 0, 0, header)
+    numbers = (MADE, 45, 0, 0, 0, 33, 0, packed, size, len(name), len(extra), 0, 0, 0, MODE, header)
     return struct.pack("<4s6H3L5H2L", CENTRAL, *numbers) + name + extra

@@ -28,7 +28,14 @@ from evidence.tlog.checkpoint import Checkpoint
 from evidence.tlog.note import NoteSignature, signature_line
 from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
-from tests.evidence.package_maker import ORIGIN, World, stamped, world_with_photo, written
+from tests.evidence.package_maker import (
+    ORIGIN,
+    World,
+    plain_file,
+    stamped,
+    world_with_photo,
+    written,
+)
 from tests.evidence.timestamp_maker import Authority
 from tests.tools import ROOT, require_tool
 from tests.vectors.packages.regenerate import edited
@@ -343,7 +350,7 @@ def packed(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in members.items():
-            info = zipfile.ZipInfo(f"{FOLDER}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
+            info = plain_file(f"{FOLDER}/{name}")
             original = name.startswith("data/originals/")
             archive.writestr(info, data, compress_type=method if original else zipfile.ZIP_STORED)
     return out.getvalue()

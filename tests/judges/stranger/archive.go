@@ -49,7 +49,7 @@ func readArchive(data []byte) (*archive, error) {
 		return nil, err
 	}
 	a := &archive{map[string][]byte{}, map[string]bool{}}
-	lowered, folders, end, total, top := map[string]bool{}, map[string]bool{}, uint64(0), uint64(0), ""
+	lowered, folders, end, total, top := map[string]bool{}, map[string]string{}, uint64(0), uint64(0), ""
 	for _, e := range entries {
 		folder, name, found := strings.Cut(e.name, "/")
 		if !found || !topForm.MatchString(folder) || (top != "" && folder != top) {
@@ -63,7 +63,10 @@ func readArchive(data []byte) (*archive, error) {
 		lowered[low] = true
 		for i := range low {
 			if low[i] == '/' {
-				folders[low[:i]] = true
+				if before, there := folders[low[:i]]; there && before != name[:i] {
+					return nil, errArchive // one folder in two spellings
+				}
+				folders[low[:i]] = name[:i]
 			}
 		}
 		original := strings.HasPrefix(name, "data/originals/")
@@ -110,7 +113,7 @@ func readFolder(data []byte) ([]entry, uint64, error) {
 		limit -= 76
 		wide, locator := data[at-76:at-20], data[at-20:at]
 		if string(locator[:4]) != "PK\x06\x07" || le.Uint32(locator[4:]) != 0 || le.Uint64(locator[8:]) != limit ||
-			le.Uint32(locator[16:]) != 1 || string(wide[:4]) != "PK\x06\x06" || le.Uint64(wide[4:]) != 44 ||
+			le.Uint32(locator[16:]) != 1 || string(wide[:4]) != "PK\x06\x06" || le.Uint64(wide[4:]) != 44 || le.Uint16(wide[12:]) != 45 || le.Uint16(wide[14:]) != 45 ||
 			le.Uint64(wide[16:]) != 0 || le.Uint64(wide[24:]) != le.Uint64(wide[32:]) {
 			return nil, 0, errArchive
 		}
@@ -153,9 +156,8 @@ func readEntry(folder []byte) (entry, int, bool) {
 		return entry{}, 0, false
 	}
 	n, x := int(le.Uint16(folder[28:])), int(le.Uint16(folder[30:]))
-	attributes := le.Uint32(folder[38:])
-	kind := attributes >> 16 & 0o170000 // of a Unix mode
-	if len(folder) < 46+n+x || le.Uint32(folder[32:]) != 0 || attributes&0x10 != 0 || (kind != 0 && kind != 0o100000) {
+	if len(folder) < 46+n+x || le.Uint32(folder[32:]) != 0 || le.Uint16(folder[36:]) != 0 || le.Uint32(folder[38:]) != 0o100644<<16 ||
+		folder[5] != 3 || !version(uint16(folder[4])) || !version(le.Uint16(folder[6:])) || le.Uint32(folder[12:]) != moment {
 		return entry{}, 0, false
 	}
 	e := entry{
@@ -172,6 +174,11 @@ func readEntry(folder []byte) (entry, int, bool) {
 	}
 	return entry{}, 0, false
 }
+
+const moment = 33 << 16 // 1980-01-01 00:00 as date and time
+
+// version says whether a header states what packages need of a reader: 2.0, or 4.5 for ZIP64.
+func version(stated uint16) bool { return stated == 20 || stated == 45 }
 
 // widen replaces the fields that are 2^32-1 by those of the one extra field, which holds no others.
 func widen(extra []byte, fields ...*uint64) bool {
@@ -209,6 +216,9 @@ func findMember(data []byte, e entry, limit uint64) ([]byte, uint64, error) {
 		return nil, 0, errArchive
 	}
 	if !widen(extra, &size, &packed) || packed != e.packed || size != e.size {
+		return nil, 0, errArchive
+	}
+	if !version(le.Uint16(local[4:])) || le.Uint32(local[10:]) != moment {
 		return nil, 0, errArchive
 	}
 	if string(local[30:30+n]) != e.name || le.Uint16(local[6:]) != 0 ||

@@ -29,7 +29,7 @@ type vkey struct {
 
 func readVkey(line string) (*vkey, error) {
 	parts := strings.SplitN(line, "+", 3)
-	if len(parts) != 3 || parts[0] == "" {
+	if len(parts) != 3 || parts[0] == "" || strings.ContainsFunc(parts[0], unicode.IsSpace) {
 		return nil, errNote
 	}
 	id, err := hex.DecodeString(parts[1])
@@ -181,7 +181,7 @@ func readProof(data []byte) (*proof, error) {
 	}
 	lines = lines[1:]
 	if extra, has := strings.CutPrefix(lines[0], "extra "); has {
-		if _, ok := unbase64(extra); !ok || len(lines) < 2 {
+		if _, ok := unbase64(extra); !ok || extra == "" || len(lines) < 2 {
 			return nil, errNote
 		}
 		lines = lines[1:]
@@ -245,6 +245,8 @@ type group struct {
 	key     *vkey // of a witness
 }
 
+var countForm = regexp.MustCompile(`^[1-9][0-9]{0,3}$`)
+
 type policy struct {
 	groups map[string]*group
 	quorum string
@@ -252,16 +254,23 @@ type policy struct {
 
 func readPolicy(lines []string) (*policy, error) {
 	p, used, seen := &policy{groups: map[string]*group{}}, map[string]bool{}, map[string]bool{}
+	logs := map[string]bool{}
+	sorts := map[string]int{}
 	for _, text := range lines {
 		f := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == '\t' })
 		if len(f) == 0 || f[0][0] == '#' {
 			continue
 		}
+		if sorts[f[0]]++; sorts[f[0]] > 64 {
+			return nil, errNote
+		}
 		switch {
 		case f[0] == "log" && (len(f) == 2 || len(f) == 3):
-			if _, err := readVkey(f[1]); err != nil {
-				return nil, err
+			key, err := readVkey(f[1])
+			if err != nil || key.kind == 4 || logs[string(key.key)] {
+				return nil, errNote
 			}
+			logs[string(key.key)] = true
 		case f[0] == "witness" && (len(f) == 3 || len(f) == 4):
 			key, err := readVkey(f[2])
 			if err != nil || key.kind == 1 || seen[string(key.key)] || p.groups[f[1]] != nil || f[1] == "none" {
@@ -282,7 +291,9 @@ func readPolicy(lines []string) (*policy, error) {
 			case "any":
 				g.need = 1
 			default:
-				g.need, _ = strconv.Atoi(f[2])
+				if countForm.MatchString(f[2]) {
+					g.need, _ = strconv.Atoi(f[2])
+				}
 			}
 			if g.need < 1 || g.need > len(g.members) || p.groups[f[1]] != nil || f[1] == "none" {
 				return nil, errNote
@@ -304,8 +315,8 @@ func readPolicy(lines []string) (*policy, error) {
 }
 
 // judge says whether a known witness's line fails, whether the quorum is met, and the earliest time
-// (POSIX seconds) that a known witness states; -1 where none does.
-func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
+// and latest time (POSIX seconds) that a known witness states; -1 where none does.
+func (p *policy) judge(c *checkpoint) (failing, met bool, earliest, latest int64) {
 	signed := map[string]bool{}
 	earliest = -1
 	for name, g := range p.groups {
@@ -324,6 +335,7 @@ func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 			if earliest < 0 || at < earliest {
 				earliest = at
 			}
+			latest = max(latest, at)
 		}
 		failing = failing || bad > 0
 		signed[name] = good > 0 && bad == 0
@@ -342,7 +354,7 @@ func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 		return count >= g.need
 	}
 	if failing {
-		return true, false, -1
+		return true, false, -1, 0
 	}
-	return false, p.quorum == "none" || witnessed(p.quorum), earliest
+	return false, p.quorum == "none" || witnessed(p.quorum), earliest, latest
 }

@@ -19,7 +19,7 @@ import (
 var (
 	errStatement = errors.New("not a statement")
 	errVersion   = errors.New("a later version")
-	typeForm     = regexp.MustCompile(`^fengni/([a-z]+)/v([1-9][0-9]*)$`)
+	typeForm     = regexp.MustCompile(`^fengni/([a-z]+)/v([1-9][0-9]{0,3})$`)
 	saltForm     = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	mediaForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*$`)
 )
@@ -168,7 +168,7 @@ type statement struct {
 	log                                                string
 	index                                              int64
 	valid                                              bool
-	holder                                             string // of the valid signer's key
+	holder, suspected                                  string // of the valid signer's key
 	aboutLog                                           string // empty where it names no place
 	aboutIndex                                         int64
 }

@@ -26,6 +26,7 @@ type pack struct {
 	statements map[string]*statement  // those that passed statement.signature
 	proven     []*statement           // those that passed log.inclusion, too
 	after      map[string][]time.Time // independent times, by log origin and by capture id
+	latest     time.Time              // no time that counts is after it
 }
 
 func digest(data []byte) string {
@@ -47,10 +48,13 @@ func verify(r *report, data []byte, known *knownKeys, now string) {
 	if now >= known.expires || audience != known.audience {
 		r.confirm("known_keys.valid")
 	}
+	at, _ := time.Parse(time.RFC3339, now)
+	p.latest = at.Add(5 * time.Minute)
 	p.readStatements()
 	checkpoints := p.inclusion()
 	p.keys()
 	p.witnessesAndTime(checkpoints)
+	p.suspicion()
 	p.content()
 	p.sessions()
 	p.notBefore()
@@ -296,6 +300,9 @@ func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
 	earliest, good, bad, aside := time.Time{}, false, false, false
 	for _, name := range names[:min(len(names), 16)] {
 		at, state := readToken(p.members[name], data, p.known.roots)
+		if state == believed && at.After(p.latest) {
+			state = unknown
+		}
 		bad, aside = bad || state == broken, aside || state == unknown
 		if state == believed && (!good || at.Before(earliest)) {
 			earliest, good = at, true
@@ -314,13 +321,13 @@ func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
 func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	for origin, cp := range checkpoints {
 		pinned := p.known.logs[origin]
-		failing, met, seen := pinned.policy.judge(cp)
+		failing, met, seen, latest := pinned.policy.judge(cp)
 		if seen >= 0 {
 			p.after[origin] = append(p.after[origin], time.Unix(seen, 0))
 		}
 		if failing {
 			p.change("log.witnesses")
-		} else if !met {
+		} else if !met || time.Unix(latest, 0).After(p.latest) {
 			p.confirm("log.witnesses")
 		}
 		at, stamped := p.stamp("time.checkpoint", cp.stamped())
@@ -342,6 +349,23 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	for _, s := range p.provenCaptures() {
 		if at, stamped := p.stamp("time.signature", s.signature); stamped {
 			p.after[s.id] = append(p.after[s.id], at)
+		}
+	}
+}
+
+// suspicion is 8.6.
+func (p *pack) suspicion() {
+	for _, s := range p.proven {
+		if !s.valid || s.suspected == "" {
+			continue
+		}
+		since, _ := time.Parse(time.RFC3339, s.suspected)
+		before := false
+		for _, at := range append(slices.Clone(p.after[s.log]), p.after[s.id]...) {
+			before = before || at.Before(since)
+		}
+		if !before {
+			p.confirm("key.suspicion")
 		}
 	}
 }
@@ -463,7 +487,7 @@ func (p *pack) notBefore() {
 			p.change("time.not_before")
 			continue
 		}
-		failing, met, since := pinned.policy.judge(cp)
+		failing, met, since, _ := pinned.policy.judge(cp)
 		if failing {
 			p.change("time.not_before")
 		} else if !met || since < 0 {
