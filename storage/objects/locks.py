@@ -74,10 +74,10 @@ class Listed:
     is_marker: bool
 
 
-def in_seconds(moment: datetime, days: int = 0) -> datetime:
-    """A moment so many days later as S3 keeps it: UTC, whole seconds, never earlier."""
-    later = moment.astimezone(UTC) + timedelta(days=days)
-    return later.replace(microsecond=0) + timedelta(seconds=bool(later.microsecond))
+def in_seconds(moment: datetime) -> datetime:
+    """A moment as S3 keeps it: UTC, whole seconds, never earlier."""
+    exact = moment.astimezone(UTC)
+    return exact.replace(microsecond=0) + timedelta(seconds=bool(exact.microsecond))
 
 
 def read_headers(key: str, told: Mapping[str, str]) -> Held:

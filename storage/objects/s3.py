@@ -21,14 +21,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Self
 
 from storage.durable import disk_errors, open_file
 from storage.errors import IntegrityAlarm, NameRefused, NotFound, Unavailable
 from storage.objects import AssuranceLevel, StagedFile, StoredObject
 from storage.objects.bucket import SINGLE_BYTES, Bucket
-from storage.objects.locks import Held, Listed, Lock, LockMode, in_seconds
+from storage.objects.locks import Held, Listed, Lock, LockMode
 from storage.objects.ranges import Ranges
 from storage.objects.selftest import CANARIES, Verdict, examine_bucket
 
@@ -61,8 +61,9 @@ class Intake:
 
     def lock(self, at: datetime) -> Lock:
         """The lock of an object that is put now."""
-        later = in_seconds(at, self.days + 1)
-        return Lock(mode=self.mode, until=later.replace(hour=0, minute=0, second=0))
+        last = at.astimezone(UTC) + timedelta(days=self.days)
+        midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
+        return Lock(mode=self.mode, until=midnight + timedelta(days=1))
 
 
 class S3Objects:

@@ -40,11 +40,12 @@ class Act(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An act, for requests of one method, so many times (or always, with a large number)."""
+    """An act, for requests of one method whose path has a part, so many times or always."""
 
     act: Act
     method: str
     times: int = 1_000_000
+    part: str = ""
 
 
 class Faulty:
@@ -89,9 +90,9 @@ class Faulty:
             request = _request(client)
             if not request:
                 return
-            method = request.split(b" ", 1)[0].decode()
-            self.requests.append(method)
-            act = self._act(method)
+            method, path = request.split(b" ", 2)[:2]
+            self.requests.append(method.decode())
+            act = self._act(method.decode(), path.partition(b"?")[0].decode())
             if act is Act.SILENCE:
                 client.recv(1)  # until the other side gives up
             elif act is Act.FAIL:
@@ -99,10 +100,12 @@ class Faulty:
             else:
                 self._pass_on(client, request, act)
 
-    def _act(self, method: str) -> Act | None:
+    def _act(self, method: str, path: str) -> Act | None:
         with self._turn:
             fault = self._fault
-            if fault is None or fault.method != method or fault.times == 0:
+            if fault is None or fault.times == 0:
+                return None
+            if fault.method != method or fault.part not in path:
                 return None
             self._fault = replace(fault, times=fault.times - 1)
             return fault.act

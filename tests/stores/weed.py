@@ -40,7 +40,7 @@ def free_ports(count: int) -> list[int]:
 
 def new_bucket() -> str:
     """A bucket's name that no other test has."""
-    return f"evidence-{secrets.token_hex(6)}"
+    return f"objects-{secrets.token_hex(6)}"
 
 
 class Weed:
