@@ -312,7 +312,6 @@ def test_parts_are_never_more_than_the_server_takes() -> None:
         (Fault(Act.SILENCE, "PUT", 1), 2),
         (Fault(Act.DELAY, "PUT"), 1),
     ],
-    ids=lambda value: f"{value.act.name}-{value.method}" if isinstance(value, Fault) else "",
 )
 def test_a_fault_loses_nothing_and_a_repeat_succeeds(
     address: BucketAddress,
