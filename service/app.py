@@ -42,6 +42,7 @@ from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.pages import get_description, get_docs, get_front, get_problem
 from service.settings import Settings, find_unsafe, read_environment
+from service.storecheck import state_verdict
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
 from service.transparency.workflow import Attesting, Stamping, ask_witnesses
 from service.work.queue import Terms
@@ -148,6 +149,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
 
     Raises:
         SettingsInvalid, StorageError: see `open_context`.
+        StoreUnproven: see `state_verdict`.
     """
     published = threading.Event()
     with ExitStack() as opening:
@@ -160,6 +162,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):
             _log.warning("development_only", reason=unsafe)
+        state_verdict(context)
         sandbox = Sandbox(workers=max(1, settings.inspect_workers))
         opening.callback(sandbox.close)
         reading = Reading(context, sandbox)

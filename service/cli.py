@@ -542,6 +542,7 @@ def _tell(screen: Screen, error: Exception) -> int:
     """The exit status of an error of ours; any other is a mistake and is shown whole."""
     from evidence.errors import EvidenceError
     from service.law.refusals import Refusal
+    from service.objects import StoreUnproven
     from service.serving import AlreadyServed
     from service.settings import SettingsInvalid
     from service.setup.children import ChildFailed
@@ -553,7 +554,10 @@ def _tell(screen: Screen, error: Exception) -> int:
     from service.transparency.tsa import OpensslMissing
     from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
-    no = (AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected, TamperRefused)
+    no = (
+        *(AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected),
+        *(StoreUnproven, TamperRefused),
+    )
     statuses: tuple[tuple[tuple[type[Exception], ...], int], ...] = (  # the first that fits
         ((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
         (no, NO),
