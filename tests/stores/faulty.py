@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -24,6 +24,10 @@ _ERROR_500 = (
     b"Content-Length: 60\r\nConnection: close\r\n\r\n"
     b"<Error><Code>InternalError</Code><Message>no</Message></Error"
 )
+
+
+Watch = Callable[[str, bool], None]
+"""Told of a request's method and target: before the server is, and when it is done unanswered."""
 
 
 class Act(Enum):
@@ -57,6 +61,7 @@ class Faulty:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._turn = threading.Lock()
         self._fault: Fault | None = None
+        self._watch: Watch = _nothing
         self.requests: list[str] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -74,6 +79,15 @@ class Faulty:
         finally:
             self._fault = None
 
+    @contextmanager
+    def watched(self, watch: Watch) -> Generator[None]:
+        """Have each request told, for the length of the block."""
+        self._watch = watch
+        try:
+            yield
+        finally:
+            self._watch = _nothing
+
     def close(self) -> None:
         """Listen no more."""
         self._listener.close()
@@ -90,15 +104,17 @@ class Faulty:
             request = _request(client)
             if not request:
                 return
-            method, path = request.split(b" ", 2)[:2]
-            self.requests.append(method.decode())
-            act = self._act(method.decode(), path.partition(b"?")[0].decode())
+            method, target = (part.decode() for part in request.split(b" ", 2)[:2])
+            self.requests.append(method)
+            line = f"{method} {target}"
+            self._watch(line, False)
+            act = self._act(method, target.partition("?")[0])
             if act is Act.SILENCE:
                 client.recv(1)  # until the other side gives up
             elif act is Act.FAIL:
                 client.sendall(_ERROR_500)
             else:
-                self._pass_on(client, request, act)
+                self._pass_on(client, request, act, line)
 
     def _act(self, method: str, path: str) -> Act | None:
         with self._turn:
@@ -110,10 +126,11 @@ class Faulty:
             self._fault = replace(fault, times=fault.times - 1)
             return fault.act
 
-    def _pass_on(self, client: socket.socket, request: bytes, act: Act | None) -> None:
+    def _pass_on(self, client: socket.socket, request: bytes, act: Act | None, line: str) -> None:
         with socket.create_connection(("127.0.0.1", self._behind), _PATIENCE_S) as server:
             server.sendall(request.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
             answer = b"".join(iter(lambda: server.recv(_PIECE_BYTES), b""))
+        self._watch(line, True)
         if act is Act.LOSE:
             return
         if act is Act.DELAY:
@@ -126,6 +143,10 @@ class Faulty:
             head, separator, body = answer.partition(b"\r\n\r\n")
             answer = _LOCK_HEADERS.sub(b"", head) + separator + body
         client.sendall(answer)
+
+
+def _nothing(_line: str, _done: bool) -> None:
+    """Nobody watches."""
 
 
 def _request(client: socket.socket) -> bytes:

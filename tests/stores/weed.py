@@ -6,6 +6,7 @@ by its own process id. Refuses every address but 127.0.0.1.
 """
 
 import contextlib
+import io
 import json
 import secrets
 import signal
@@ -17,8 +18,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import urllib3
+from minio.error import MinioException
 
-from storage.objects.bucket import BucketAddress
+from storage.objects.bucket import Bucket, BucketAddress
 from tests.tools import require_tool
 
 ACCESS_KEY = "evidence"
@@ -155,13 +157,23 @@ class Weed:
             while time.monotonic() < deadline:
                 if process is None or process.poll() is not None:
                     raise RuntimeError(f"weed has ended: {self._said()}")
-                with contextlib.suppress(urllib3.exceptions.HTTPError):
+                with contextlib.suppress(urllib3.exceptions.HTTPError, MinioException):
                     if pool.request("GET", f"http://127.0.0.1:{self.port}/healthz").status < 500:
+                        self._probe()
                         return
-                time.sleep(0.05)
+                time.sleep(0.1)
         finally:
             pool.clear()
         raise TimeoutError(f"weed does not answer: {self._said()}")
+
+    def _probe(self) -> None:
+        """Write and read: it answers long before its volumes have found each other."""
+        client = Bucket(self.address("probe")).client
+        if not client.bucket_exists("probe"):
+            client.make_bucket("probe")
+        client.put_object("probe", "probe", io.BytesIO(b"probe"), 5)
+        for one in list(client.list_objects("probe")):
+            client.get_object("probe", str(one.object_name)).close()
 
     def _demand_syncs(self) -> None:
         """One fsync for each object: SeaweedFS does not sync by itself."""
