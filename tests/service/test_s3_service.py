@@ -33,7 +33,7 @@ from tests.stores.weed import SECRET_KEY, Weed, new_bucket
 Client = TestClient[Any]
 
 
-def s3_settings(address: BucketAddress) -> dict[str, object]:
+def s3_settings(address: BucketAddress) -> dict[str, Any]:
     """The settings that name a bucket."""
     return {
         "objects": "s3",
@@ -239,7 +239,7 @@ def test_a_bucket_must_be_named(
 def test_a_wrong_account_is_named_without_its_key(tmp_path: Path, address: BucketAddress) -> None:
     """The server's refusal is told by its code."""
     wrong = replace(address, secret_key="wrong-secret")  # noqa: S106  that is the point
-    settings = Settings(folder=tmp_path, **s3_settings(wrong))  # type: ignore[arg-type]
+    settings = Settings(folder=tmp_path, **s3_settings(wrong))
     with pytest.raises(Unavailable) as caught:
         make_objects(settings, system_clock, "wrong")
     assert "wrong-secret" not in caught.value.detail
