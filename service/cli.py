@@ -554,15 +554,12 @@ def _tell(screen: Screen, error: Exception) -> int:
     from service.transparency.tsa import OpensslMissing
     from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
-    no = (
-        *(AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected),
-        *(StoreUnproven, TamperRefused),
-    )
+    no = (AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected, TamperRefused)
     statuses: tuple[tuple[tuple[type[Exception], ...], int], ...] = (  # the first that fits
         ((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
         (no, NO),
         ((OpensslMissing, Unavailable), UNDECIDED),
-        ((EvidenceError, Refusal, StorageError), NO),
+        ((EvidenceError, Refusal, StorageError, StoreUnproven), NO),
     )
     status = next((number for kinds, number in statuses if isinstance(error, kinds)), None)
     if status is None:

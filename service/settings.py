@@ -115,8 +115,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     objects: Literal["local", "s3"] = "local"
     objects_unproven: Literal["refuse", "state"] = "refuse"
     intake_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
-    s3_endpoint: str = ""
-    s3_bucket: str = ""
+    s3_endpoint: str | None = None
+    s3_bucket: str | None = None
     s3_region: str = "us-east-1"
     s3_access_key: Secret | None = None
     s3_access_key_file: Path | None = None
@@ -326,7 +326,7 @@ def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
         ]
         if not organ.witnesses:
             found.append(f"the organ {organ.id} has no witness")
-    if settings.objects == "s3" and not settings.s3_endpoint.startswith("https://"):
+    if settings.objects == "s3" and not (settings.s3_endpoint or "").startswith("https://"):
         found.append("the object store is spoken to without TLS")
     if settings.disk_reserve_bytes < GIB:
         found.append("the disk reserve is below 1 GiB")
