@@ -1,6 +1,7 @@
 """A deployment whose originals lie in S3: a photo's whole way, and what happens on a bad store."""
 
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,10 +16,18 @@ from evidence.report import Outcome
 from evidence.statement import Statement, parse_statement
 from evidence.verify import verify_package
 from service.app import create_app
+from service.cli import run
 from service.context import system_clock
 from service.doctor import examine
 from service.objects import StoreUnproven, make_objects, open_objects
-from service.settings import Places, Secret, Settings, SettingsInvalid, read_settings
+from service.settings import (
+    Places,
+    Secret,
+    Settings,
+    SettingsInvalid,
+    find_unsafe,
+    read_settings,
+)
 from storage import records
 from storage.db.engine import Database
 from storage.errors import Unavailable
@@ -199,6 +208,30 @@ def test_another_bucket_than_the_deployment_s_is_refused(
         pass
     with pytest.raises(SettingsInvalid, match="another store"):
         make_objects(other, system_clock, "third")
+
+
+def test_a_deployment_is_made_on_a_bucket(
+    tmp_path: Path, address: BucketAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fengni init` makes the bucket, enrols the server, and fixes the store's id."""
+    for name, value in s3_settings(address).items():
+        told = value.reveal() if isinstance(value, Secret) else str(value)
+        monkeypatch.setenv(f"FENGNI_{name.upper()}", told)
+    folder = tmp_path / "made"
+    arguments = ["init", str(folder), "--organ", "county", "--origin", "example.org/log"]
+    assert run(arguments) == 0
+    document = msgspec.json.decode((folder / "deployment.json").read_bytes())
+    settings = read_settings({**os.environ, "FENGNI_FOLDER": str(folder)})
+    assert document["object_store"] == open_objects(settings, system_clock).store.store_id
+    assert not (folder / "objects").exists()
+
+
+def test_production_refuses_a_store_without_tls(tmp_path: Path, address: BucketAddress) -> None:
+    """What is spoken in the clear can be read and changed on its way."""
+    made = make_deployment(tmp_path / "deployment", **s3_settings(address))
+    assert "the object store is spoken to without TLS" in find_unsafe(
+        made.settings, made.deployment
+    )
 
 
 def test_keys_come_from_files_and_are_never_shown(tmp_path: Path, address: BucketAddress) -> None:

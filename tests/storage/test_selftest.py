@@ -1,6 +1,7 @@
 """The store's self-test: passes on servers whose locks hold, and fails on one that pretends."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from storage.objects.selftest import CANARIES, Verdict, examine_bucket
 from tests.stores.ceph import Ceph
 from tests.stores.faulty import Act, Fault, Faulty
 from tests.stores.moto_server import running_moto
-from tests.stores.weed import Weed, new_bucket
+from tests.stores.weed import PLAIN_ACCESS_KEY, PLAIN_SECRET_KEY, Weed, new_bucket
 
 MUST_HAVE = frozenset(
     {
@@ -62,6 +63,16 @@ def test_seaweedfs_passes(weed: Weed, mode: LockMode, must: frozenset[str]) -> N
     assert verdict.passed
     assert codes(verdict, "pass") == must | {"checksum", "create_once"}
     assert codes(verdict, "note") == ADMINISTRATOR | {"copy_locked", "default_retention"}
+
+
+def test_an_account_of_its_own_suffices_and_may_do_less(weed: Weed) -> None:
+    """An account that can neither bypass nor configure passes, and is told so."""
+    address = weed.address(new_bucket())
+    made(Bucket(address))
+    plain = replace(address, access_key=PLAIN_ACCESS_KEY, secret_key=PLAIN_SECRET_KEY)
+    verdict = examine_bucket(Bucket(plain), LockMode.COMPLIANCE, clock)
+    assert verdict.passed
+    assert {"cannot_bypass", "cannot_configure"} <= codes(verdict, "pass")
 
 
 @pytest.mark.ceph

@@ -25,7 +25,13 @@ from tests.tools import require_tool
 
 ACCESS_KEY = "evidence"
 SECRET_KEY = "evidence-secret-key"  # noqa: S105  of a server that lives as long as the tests
+PLAIN_ACCESS_KEY = "plain"
+PLAIN_SECRET_KEY = "plain-secret-key"  # noqa: S105  the same
 REGION = "us-east-1"
+_PLAIN_ACTIONS = (
+    *("Read", "Write", "List", "GetBucketObjectLockConfiguration"),
+    *("PutObjectRetention", "GetObjectRetention", "PutObjectLegalHold", "GetObjectLegalHold"),
+)
 _START_S = 60.0
 _PORTS = ("s3", "s3.grpc", "master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc")
 _SEALED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
@@ -65,7 +71,12 @@ class Weed:
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        plain = {
+            "name": "plain",
+            "credentials": [{"accessKey": PLAIN_ACCESS_KEY, "secretKey": PLAIN_SECRET_KEY}],
+            "actions": list(_PLAIN_ACTIONS),
+        }
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity, plain]}))
 
     @property
     def port(self) -> int:
