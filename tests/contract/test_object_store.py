@@ -180,6 +180,14 @@ def test_an_object_is_protected_as_well_as_the_store_says(place: Place) -> None:
     assert stored.level is place.store.level()
 
 
+def test_a_lock_is_told_where_the_level_rests_on_one(place: Place) -> None:
+    """A date stands exactly where the store itself refuses removal until then, and lies ahead."""
+    stored = place.store.put_once(place.stage("a", PHOTO))
+    locked = stored.level.value.startswith("s3-object-lock")
+    assert (stored.locked_until is not None) is locked
+    assert stored.locked_until is None or stored.locked_until > clock()
+
+
 def test_bytes_that_are_not_what_the_digest_names_are_refused(place: Place) -> None:
     """Staged bytes under another digest raise an alarm, stay staged and make no object."""
     staged = place.stage("a", PHOTO)
