@@ -40,8 +40,10 @@ from service.guards import provide_caller, provide_context
 from service.health import get_health, get_metrics, get_readiness
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
+from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
 from service.settings import Settings, find_unsafe, read_environment
+from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
 from service.transparency.workflow import Attesting, Stamping
@@ -149,6 +151,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
 
     Raises:
         SettingsInvalid, StorageError: see `open_context`.
+        StoreUnproven: see `state_verdict`.
     """
     published = threading.Event()
     with ExitStack() as opening:
@@ -178,6 +181,7 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
 
     def begin(organ: Organ) -> None:
         """An organ's log is confirmed: what is left is taken up, then everybody may come."""
+        state_verdict(context, organ)
         adopting.adopt(organ)
         inbox.begin(organ)
         published.set()
@@ -195,6 +199,8 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
     adopting = Adopting(context, inbox)
     opening.callback(confirming.close)
     confirming.start()
+    if context.verdict is not None:
+        require_proven(context.settings, context.verdict)
     if confirming.working_logs() is None:
         adopting.put_unknown_aside()
     attesting = Attesting(context, published)

@@ -31,6 +31,7 @@ from service.access.bearer import Doorkeeper
 from service.admission import Admission, KeysInStep
 from service.law.signing import House
 from service.metrics import Metrics
+from service.objects import open_objects
 from service.problems import Problem
 from service.settings import (
     Deployment,
@@ -46,7 +47,7 @@ from storage.log import CommittedHead, Log, LogStores, WitnessAnswer
 from storage.log.heads import FileHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
-from storage.objects.local import LocalObjects
+from storage.objects.selftest import Verdict
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
@@ -114,6 +115,7 @@ class Context:
         places: where things lie.
         db: the database.
         objects: the object store.
+        verdict: of the object store's self-test, where it has one.
         staging: uploads on their way.
         organs: by id.
         doorkeeper: knows the tokens.
@@ -128,6 +130,7 @@ class Context:
     places: Places
     db: Database
     objects: ObjectStore
+    verdict: Verdict | None
     staging: Staging
     organs: Mapping[str, Organ]
     doorkeeper: Doorkeeper
@@ -217,7 +220,9 @@ def open_context(
         db.require_newest()
         texts = TextKeys(places.text_keys)
         opening.callback(texts.close)
-        objects = LocalObjects(places.objects)
+        objects = open_objects(settings, clock)
+        if deployment.object_store not in (None, objects.store.store_id):
+            raise SettingsInvalid("The settings name another object store than `fengni init` did.")
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs: dict[str, Organ] = {}
         for organ in deployment.organs:
@@ -230,7 +235,8 @@ def open_context(
             deployment=deployment,
             places=places,
             db=db,
-            objects=objects,
+            objects=objects.store,
+            verdict=objects.verdict,
             staging=staging,
             organs=MappingProxyType(organs),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),

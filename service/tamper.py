@@ -150,6 +150,8 @@ def _find(connection: Connection, log: str, beginning: str | None) -> StoredReco
 
 
 def _flip_object(victim: _Victim) -> tuple[str, int, int]:
+    if not victim.places.objects.is_dir():
+        raise TamperRefused("The objects lie in S3, where a locked one cannot be flipped.")
     log, capture = victim.organ.log.id, victim.record.statement_id
     with victim.db.read() as connection:
         about = records.records_about(connection, log, capture)

@@ -69,6 +69,7 @@ def _statuses() -> Mapping[type[Exception], int]:
     """The exit status of each error of ours, the first that fits; others are shown whole."""
     from evidence.errors import EvidenceError
     from service.law.refusals import Refusal
+    from service.objects import StoreUnproven
     from service.serving import AlreadyServed
     from service.settings import SettingsInvalid
     from service.setup.children import ChildFailed
@@ -85,5 +86,5 @@ def _statuses() -> Mapping[type[Exception], int]:
         **dict.fromkeys((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
         **dict.fromkeys(no, NO),
         **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
-        **dict.fromkeys((EvidenceError, Refusal, StorageError), NO),
+        **dict.fromkeys((EvidenceError, Refusal, StorageError, StoreUnproven), NO),
     }

@@ -33,6 +33,7 @@ from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.context import Context, fresh_salt, log_signer, log_stores, open_context, system_clock
 from service.law.refusals import Refusal
+from service.objects import make_objects
 from service.private_files import create_private, make_private_folder, write_private
 from service.settings import (
     DEPLOYMENT_FILE,
@@ -50,7 +51,6 @@ from service.setup.registrar import Desk, Rejected, create_desk, request_key
 from storage.db.engine import Database, migrate
 from storage.log import create_log
 from storage.log.texts import TextKeys
-from storage.objects.local import LocalObjects
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
@@ -269,7 +269,10 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
     """Make the database, every store and each organ's empty log."""
     places = Places(settings.folder)
     migrate(places.database_url)
-    LocalObjects.create(places.objects, store_id=f"local-{fresh_salt()[:12]}")
+    objects = make_objects(settings, system_clock, fresh_salt()[:12])
+    write_deployment(
+        settings.folder, msgspec.structs.replace(deployment, object_store=objects.store_id)
+    )
     Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
     texts = TextKeys.create(places.text_keys)
     db = Database(places.database_url)

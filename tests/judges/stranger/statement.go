@@ -44,7 +44,7 @@ var rules = map[string]string{
 		"first_frame?:int,0," + maxInt + " last_frame?:int,0," + maxInt,
 	"present": "officer:name capacity:lead|second|observer present_from:time present_until?:time place?:@place",
 	"adopt":   "officer:name verified_by:site_visit|questioning|documents record:list,200,hex",
-	"stored": "content:@file object:@object received_at:time locked_until?:time assurance:directory-mode-bits|" +
+	"stored": "content:@file object:@object received_at:time locked_until?:time assurance:s3-unproven|directory-mode-bits|" +
 		"directory-append-only-immutable|s3-object-lock-governance|s3-object-lock-compliance",
 	"inspected": "input_sha256:hex outcome:ok|killed_cpu|killed_memory|timeout|crashed tools:list,32,@tool " +
 		"isolation:list,16,code facets:list,32,@facet findings:list,64,@finding " +
