@@ -9,6 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.made-from-lock
 VERIFIER := .venv-verifier/.made-from-lock
 JUDGES := .venv-judges/.made-from-lock
+MOTO := .venv-moto/.made-from-lock
 NODE_JUDGES := tests/judges/node/node_modules/.made-from-lock
 NODE_PEERS := tests/bench/node/node_modules/.made-from-lock
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --exclude-newer "7 days" \
@@ -62,7 +63,7 @@ bench: venv $(NODE_PEERS) ## Run the benchmarks (they print machine, versions, c
 	@bash tests/system_tools.sh bench
 	@for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench"; done
 
-tools: $(VERIFIER) $(JUDGES) $(NODE_JUDGES) ## Set up the independent tools that the tests call
+tools: $(VERIFIER) $(JUDGES) $(NODE_JUDGES) $(MOTO) ## Set up the independent tools that the tests call
 	@bash tests/system_tools.sh test
 
 # What an outside expert has: a bare environment with the base install's dependencies and nothing else.
@@ -77,6 +78,12 @@ $(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(
 	.venv-judges/bin/python -m pip install --ignore-requires-python $(PIP_LOCKED) tests/judges/requirements-tlog.txt
 	@touch $@
 
+# A mock of S3 that the store's self-test must see through.
+$(MOTO): tests/stores/requirements.txt | $(STAMP)
+	test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	.venv-moto/bin/python -m pip install $(PIP_LOCKED) tests/stores/requirements.txt
+	@touch $@
+
 %/node_modules/.made-from-lock: %/package-lock.json | $(JUDGES)
 	cd $* && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
@@ -89,6 +96,7 @@ lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week ol
 	$(COMPILE) pyproject.toml -o requirements-verifier.lock
 	$(COMPILE) pyproject.toml --extra server -o deploy/requirements-server.lock
 	$(COMPILE) tests/judges/requirements.in -o tests/judges/requirements.txt
+	$(COMPILE) tests/stores/requirements.in -o tests/stores/requirements.txt
 	for folder in tests/judges/node tests/bench/node; do \
 	  (cd $$folder && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm install --package-lock-only --ignore-scripts \
 	    --no-audit --no-fund --silent); \
@@ -98,7 +106,7 @@ lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week ol
 	done
 
 clean: ## Remove what the targets made (.venv, caches), never a deployment's data
-	rm -rf .venv .venv-judges .venv-verifier build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache \
+	rm -rf .venv .venv-judges .venv-moto .venv-verifier build *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache \
 	  .hypothesis .coverage htmlcov tests/judges/node/node_modules \
 	  tests/bench/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

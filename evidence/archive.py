@@ -33,9 +33,10 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _SIZES = struct.Struct("<2H2Q")  # the ZIP64 extra field of a local header
 _HALF, _WORD = 0xFFFF, 0xFFFFFFFF
 _ZIP64 = 1
-_FOLDER_BIT = 0x10
-_KINDS = (0, 0o100000)  # of a Unix mode: none stated, or a regular file
-_KIND_MASK = 0o170000
+_VERSIONS = (20, 45)  # that a reader needs: deflated members, and numbers beyond 32 bits
+_MADE_BY = tuple(3 << 8 | version for version in _VERSIONS)  # on Unix
+_TIME, _DATE = 0, 1 << 5 | 1  # 1980-01-01 00:00: when a package was made, it says inside
+_ATTRIBUTES = 0o100644 << 16  # a regular file that its owner may write and everybody read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def _end64(stream: BinaryIO, end: int, plain: tuple[int, int, int]) -> tuple[int
     signature, disk, at, disks = _LOCATOR.unpack(_at(stream, end - _LOCATOR.size, _LOCATOR.size))
     if signature != b"PK\x06\x07" or disk or disks != 1 or at != start:
         raise PackageInvalid("The package's directory is malformed.")
-    signature, length, _, _, disk, first, here, count, size, offset = _END64.unpack(
+    signature, length, made_by, version, disk, first, here, count, size, offset = _END64.unpack(
         _at(stream, start, _END64.size)
     )
     stated = (count, size, offset)
@@ -144,7 +145,8 @@ def _end64(stream: BinaryIO, end: int, plain: tuple[int, int, int]) -> tuple[int
         small in (large, sentinel)
         for small, large, sentinel in zip(plain, stated, (_HALF, _WORD, _WORD), strict=True)
     )
-    well_formed = signature == b"PK\x06\x06" and length == _END64.size - 12
+    form = (signature, length, made_by, version)
+    well_formed = form == (b"PK\x06\x06", _END64.size - 12, _VERSIONS[1], _VERSIONS[1])
     if not well_formed or disk or first or here != count or not same:
         raise PackageInvalid("The package's directory is malformed.")
     return count, size, offset, start
@@ -153,18 +155,19 @@ def _end64(stream: BinaryIO, end: int, plain: tuple[int, int, int]) -> tuple[int
 def _entry(raw: bytes, at: int) -> tuple[Member, int, int]:
     """One entry of the directory: the member, where its local header is, the entry's length."""
     fields = _CENTRAL.unpack_from(raw, at)
-    signature, flags, method = fields[0], fields[3], fields[4]
-    crc, packed, size = fields[7:10]
-    name_bytes, extra_bytes, comment_bytes, disk, _, attributes, header = fields[10:]
+    signature, made_by, version, flags, method, time, date, crc, packed, size = fields[:10]
+    name_bytes, extra_bytes, comment_bytes, disk, internal, attributes, header = fields[10:]
     start = at + _CENTRAL.size
     name = raw[start : start + name_bytes]
     extra = raw[start + name_bytes : start + name_bytes + extra_bytes]
     if signature != b"PK\x01\x02" or len(name) + len(extra) != name_bytes + extra_bytes:
         raise PackageInvalid("The package's directory is malformed.")
-    if flags or comment_bytes or disk or method not in (STORED, DEFLATED):
+    if flags or comment_bytes or disk or internal or method not in (STORED, DEFLATED):
         raise PackageInvalid("A member has a form that packages do not use.")
-    if attributes & _FOLDER_BIT or attributes >> 16 & _KIND_MASK not in _KINDS:
-        raise PackageInvalid("A member is no regular file.")
+    if made_by not in _MADE_BY or version not in _VERSIONS or (time, date) != (_TIME, _DATE):
+        raise PackageInvalid("A member states another version or time than packages do.")
+    if attributes != _ATTRIBUTES:
+        raise PackageInvalid("A member is no plain file.")
     size, packed, header = _large(extra, (size, packed, header))
     member = Member(
         name=_ascii(name), method=method, crc=crc, packed_bytes=packed, size_bytes=size, offset=0
@@ -187,7 +190,8 @@ def _large(extra: bytes, values: tuple[int, int, int]) -> tuple[int, int, int]:
 def _data_offset(stream: BinaryIO, member: Member, header: int) -> int:
     """Where the data begin, once the local header says exactly what the directory says."""
     fields = _LOCAL.unpack(_at(stream, header, _LOCAL.size))
-    signature, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = fields
+    signature, version, flags, method, time, date, crc, packed, size = fields[:9]
+    name_bytes, extra_bytes = fields[9:]
     rest = stream.read(name_bytes + extra_bytes)
     extra = rest[name_bytes:]
     sizes = (packed, size)
@@ -195,10 +199,13 @@ def _data_offset(stream: BinaryIO, member: Member, header: int) -> int:
         expected = _SIZES.pack(_ZIP64, 16, member.size_bytes, member.packed_bytes)
     else:
         expected = b""
-    agrees = sizes in ((member.packed_bytes, member.size_bytes), (_WORD, _WORD))
+    plain = _WORD not in sizes and sizes == (member.packed_bytes, member.size_bytes)
+    agrees = plain or sizes == (_WORD, _WORD)
     if (
         signature != b"PK\x03\x04"
-        or (flags, method, crc) != (0, member.method, member.crc)
+        or version not in _VERSIONS
+        or (flags, method, time, date) != (0, member.method, _TIME, _DATE)
+        or crc != member.crc
         or rest[:name_bytes] != member.name.encode("ascii")
         or not agrees
         or extra != expected

@@ -8,9 +8,8 @@ package, so it takes nothing away from a token beside it that verifies.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from evidence.digest import sha256_hex
 from evidence.entries import LogView
 from evidence.errors import (
     EvidenceError,
@@ -20,7 +19,7 @@ from evidence.errors import (
     TimestampNotBelieved,
 )
 from evidence.known_keys import KnownKeys
-from evidence.package import Package
+from evidence.package import Package, timestamps_over
 from evidence.report import Findings, Outcome
 from evidence.timestamp import Timestamp, TimestampRoot, verify_timestamp
 from evidence.tlog.checkpoint import timestamped_message
@@ -28,6 +27,8 @@ from evidence.tlog.note import ML_DSA_44
 
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; the format of a cosignature goes on to 2^63
 MAX_TOKENS = 16  # for one message; two authorities are asked
+CLOCKS_APART = timedelta(minutes=5)
+"""So far behind an authority's or a witness's clock the verifier's own may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,8 @@ class Witnessed:
     names: tuple[str, ...]
 
 
-def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
-    """Judge a checkpoint's cosignatures by the pinned policy; notes `log.witnesses`."""
+def witnessed(view: LogView, known: KnownKeys, at: datetime, findings: Findings) -> Witnessed:
+    """Judge a checkpoint's cosignatures by the pinned policy at a time; notes `log.witnesses`."""
     origin = view.signed.checkpoint.origin
     try:
         seen = known.logs[origin].policy.judge(view.signed)
@@ -54,11 +55,15 @@ def witnessed(view: LogView, known: KnownKeys, findings: Findings) -> Witnessed:
         findings.error("log.witnesses", error, subject=origin)
         return Witnessed(satisfied=False, first_seen=None, names=())
     times = [moment(seconds) for _, seconds in seen.seen]
+    early = all(time <= at + CLOCKS_APART for time in times)
+    if not early:
+        ahead = QuorumMissing("A known witness states a time after that of this verification.")
+        findings.error("log.witnesses", ahead, subject=origin, outcome=Outcome.UNCONFIRMED)
     if not seen.satisfied:
         missing = QuorumMissing("Too few known witnesses have cosigned: unwitnessed.")
         findings.error("log.witnesses", missing, subject=origin, outcome=Outcome.UNCONFIRMED)
     return Witnessed(
-        satisfied=seen.satisfied,
+        satisfied=seen.satisfied and early,
         first_seen=min(times, default=None),
         names=tuple(name for name, _ in seen.seen),
     )
@@ -70,18 +75,18 @@ def moment(seconds: int) -> datetime:
 
 
 def stamped_checkpoint(
-    package: Package, view: LogView, known: KnownKeys, findings: Findings
+    package: Package, view: LogView, known: KnownKeys, at: datetime, findings: Findings
 ) -> tuple[Timestamp, ...]:
-    """Verify the tokens over a checkpoint; notes `time.checkpoint`."""
+    """Verify the tokens over a checkpoint at a time; notes `time.checkpoint`."""
     origin = view.signed.checkpoint.origin
     message = timestamped_message(view.data, origin)  # opened before: of this origin, signed by it
-    return _stamped(package, message, known, findings, ("time.checkpoint", origin))
+    return _stamped(package, message, known, at, findings, ("time.checkpoint", origin))
 
 
 def stamped_signatures(
-    package: Package, view: LogView, known: KnownKeys, findings: Findings
+    package: Package, view: LogView, known: KnownKeys, at: datetime, findings: Findings
 ) -> dict[str, tuple[Timestamp, ...]]:
-    """Verify the tokens over captures' own signatures; notes `time.signature`.
+    """Verify the tokens over captures' own signatures at a time; notes `time.signature`.
 
     Returns:
         The verified tokens by capture id; captures without one are left out.
@@ -93,6 +98,7 @@ def stamped_signatures(
                 package,
                 entry.leaf.signature,
                 known,
+                at,
                 findings,
                 ("time.signature", entry.statement.id),
             )
@@ -121,13 +127,13 @@ def _stamped(
     package: Package,
     message: bytes,
     known: KnownKeys,
+    at: datetime,
     findings: Findings,
     place: tuple[str, str],
 ) -> tuple[Timestamp, ...]:
     """Judge every token over a message; one that is merely not believed needs another beside it."""
     name, subject = place
-    prefix = f"data/timestamps/{sha256_hex(message)}/"
-    members = package.names(prefix)
+    members = package.names(timestamps_over(message))
     if not members:
         missing = "No time-stamp covers it."
         findings.add(name, Outcome.UNCONFIRMED, missing, subject=subject, code=KeyUnknown.code)
@@ -140,7 +146,10 @@ def _stamped(
     aside: list[TimestampNotBelieved] = []
     for member in members[:MAX_TOKENS]:
         try:
-            found.append(verify_timestamp(package.read(member), message, roots))
+            token = verify_timestamp(package.read(member), message, roots)
+            if token.gen_time > at + CLOCKS_APART:
+                raise TimestampNotBelieved("The time-stamp is of after this verification.")
+            found.append(token)
         except TimestampNotBelieved as error:
             aside.append(error)
         except EvidenceError as error:

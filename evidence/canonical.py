@@ -22,7 +22,7 @@ JSONValue: TypeAlias = "bool | int | str | list[JSONValue] | dict[str, JSONValue
 JSONObject: TypeAlias = dict[str, JSONValue]
 
 MAX_BYTES = 16 * 1024
-MAX_DEPTH = 8
+MAX_DEPTH = 8  # the outermost object is level 1
 MAX_INTEGER = 2**53 - 1
 _MAX_INTEGER_DIGITS = 17  # a sign and 16 digits hold every allowed integer
 
@@ -38,13 +38,12 @@ _REFUSED_TEXT = re.compile(
 )
 
 
-def canonicalise(value: object, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> bytes:
+def canonicalise(value: object, *, max_bytes: int = MAX_BYTES) -> bytes:
     """Write a value as canonical bytes that `parse_canonical` accepts.
 
     Args:
         value: nested dicts with ASCII names, lists, strings, integers, booleans, None.
         max_bytes: the longest result allowed, in bytes.
-        max_depth: the deepest nesting allowed; the outermost object is level 1.
 
     Returns:
         UTF-8 bytes.
@@ -55,7 +54,7 @@ def canonicalise(value: object, *, max_bytes: int = MAX_BYTES, max_depth: int = 
 
     Source: RFC 8785, with the restrictions of docs/evidence-format.md §1.
     """
-    _check(value, max_depth)
+    _check(value, MAX_DEPTH)
     raw = rfc8785.dumps(value)  # type: ignore[arg-type]
     if len(raw) > max_bytes:
         msg = f"The document is longer than {max_bytes} bytes."
@@ -63,15 +62,12 @@ def canonicalise(value: object, *, max_bytes: int = MAX_BYTES, max_depth: int = 
     return raw
 
 
-def parse_canonical(
-    raw: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
-) -> JSONObject:
+def parse_canonical(raw: bytes, *, max_bytes: int = MAX_BYTES) -> JSONObject:
     """Read canonical bytes, or refuse them.
 
     Args:
         raw: the bytes as received.
         max_bytes: the longest input allowed, in bytes.
-        max_depth: the deepest nesting allowed; the outermost object is level 1.
 
     Returns:
         The object that the bytes say, and nothing that they do not.
@@ -93,15 +89,15 @@ def parse_canonical(
         msg = "The bytes are not JSON in UTF-8."
         raise NotCanonical(msg) from error
     except RecursionError as error:
-        msg = f"The document is nested deeper than {max_depth} levels."
+        msg = f"The document is nested deeper than {MAX_DEPTH} levels."
         raise TooLarge(msg) from error
     if not isinstance(value, dict):
         msg = "The document is not a JSON object."
         raise NotCanonical(msg)
     if text.isascii() and "\\" not in text and "\x7f" not in text:
-        _check_depth(value, max_depth)  # such text cannot hold what `_check` looks for
+        _check_depth(value, MAX_DEPTH)  # such text cannot hold what `_check` looks for
     else:
-        _check(value, max_depth)
+        _check(value, MAX_DEPTH)
     # Within these restrictions the standard library writes RFC 8785, five times faster than
     # rfc8785 does; a property test holds the two against each other.
     if _canonical(value) != text:

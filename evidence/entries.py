@@ -25,18 +25,15 @@ from evidence.keyring import EnrolledKey, Keyring
 from evidence.known_keys import KnownKeys
 from evidence.leaf import Leaf, parse_leaf
 from evidence.merkle import hash_leaf, verify_inclusion
-from evidence.package import Package
+from evidence.package import LEAVES, PROOFS, STATEMENTS, Package, members_of
 from evidence.report import Findings, Outcome
 from evidence.statement import Statement, open_statement
 from evidence.tlog.checkpoint import SignedCheckpoint, open_checkpoint
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
 
 MAX_CHECKPOINTS = 64  # a package has one for each log
-_STATEMENTS = "data/statements/"
-_FOLDERS = (_STATEMENTS, "data/leaves/", "data/proofs/")
-_MEMBER = re.compile(
-    r"data/(?:(?:statements|leaves)/[0-9a-f]{64}\.json|proofs/[0-9a-f]{64}\.tlog-proof)"
-)
+_FOLDERS = (STATEMENTS, LEAVES, PROOFS)
+_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,11 +89,13 @@ def read_entries(package: Package, findings: Findings) -> list[Entry]:
     found: list[Entry] = []
     checkpoints: dict[bytes, bytes] = {}
     for name in package.names():
-        if name.startswith(_FOLDERS) and not _MEMBER.fullmatch(name):
+        if not name.startswith(_FOLDERS):
+            continue
+        statement_id = name.split("/")[2].partition(".")[0]
+        if not _ID.fullmatch(statement_id) or name not in members_of(statement_id):
             misnamed = PackageInvalid("A file among the statements has a name that none can have.")
             findings.error("statement.signature", misnamed, subject=name)
-        elif name.startswith(_STATEMENTS):
-            statement_id = name.removeprefix(_STATEMENTS).removesuffix(".json")
+        elif name.startswith(STATEMENTS):
             try:
                 found.append(_read_entry(package, statement_id, checkpoints))
             except VersionUnknown as error:
@@ -117,10 +116,11 @@ def read_entries(package: Package, findings: Findings) -> list[Entry]:
 
 
 def _read_entry(package: Package, statement_id: str, checkpoints: dict[bytes, bytes]) -> Entry:
-    raw = package.read(f"{_STATEMENTS}{statement_id}.json")
+    statement_name, leaf_name, proof_name = members_of(statement_id)
+    raw = package.read(statement_name)
     if sha256_hex(raw) != statement_id:
         raise DigestMismatch("A statement's bytes do not have the digest that is its id.")
-    leaf_bytes = package.read(f"data/leaves/{statement_id}.json")
+    leaf_bytes = package.read(leaf_name)
     leaf = parse_leaf(leaf_bytes)
     if leaf.statement_id != statement_id:
         raise DigestMismatch("A log entry is about another statement.")
@@ -128,13 +128,13 @@ def _read_entry(package: Package, statement_id: str, checkpoints: dict[bytes, by
         statement=open_statement(raw, leaf.signature, leaf.public_key),
         leaf=leaf,
         leaf_hash=hash_leaf(leaf_bytes),
-        proof=_read_proof(package, statement_id, checkpoints),
+        proof=_read_proof(package.read(proof_name), checkpoints),
     )
 
 
-def _read_proof(package: Package, statement_id: str, checkpoints: dict[bytes, bytes]) -> TlogProof:
+def _read_proof(data: bytes, checkpoints: dict[bytes, bytes]) -> TlogProof:
     """A proof; those that lead into one checkpoint share its bytes, and there are few of them."""
-    proof = parse_tlog_proof(package.read(f"data/proofs/{statement_id}.tlog-proof"))
+    proof = parse_tlog_proof(data)
     if proof.checkpoint not in checkpoints:
         if len(checkpoints) == MAX_CHECKPOINTS:
             raise TooLarge("The proofs lead into more checkpoints than a reader takes.")
@@ -162,15 +162,10 @@ def read_logs(entries: Iterable[Entry], known: KnownKeys, findings: Findings) ->
             _leave_out(by_checkpoint[data], findings)
         placed = _placed(by_checkpoint[chosen], notes[chosen], findings)
         keyring = Keyring(known.audience, known.registrars)
-        pinned = {registrar.organ for registrar in known.registrars}
-        chain = _fold(keyring, pinned, placed, findings)
+        chain = _fold(keyring, known, placed, findings)
         views.append(
             LogView(data=chosen, signed=notes[chosen], entries=placed, keyring=keyring, chain=chain)
         )
-    if views:
-        findings.conclude("log.checkpoint")
-        findings.conclude("log.inclusion")
-        findings.conclude("key.chain")
     return views
 
 
@@ -243,21 +238,25 @@ def _placed(
 
 
 def _fold(
-    keyring: Keyring, pinned: set[str], entries: Iterable[Entry], findings: Findings
+    keyring: Keyring, known: KnownKeys, entries: Iterable[Entry], findings: Findings
 ) -> dict[str, dict[int, str]]:
     """Follow each organ's chain as far as it holds; what stands behind a break is not taken.
 
-    Without a pinned registrar of the organ nothing was broken: the trust file is short of one.
+    Without a pinned registrar of the organ, or in another deployment than that of the known keys,
+    nothing was broken: the trust file says nothing about it.
     """
+    pinned = {registrar.organ for registrar in known.registrars}
     chain: dict[str, dict[int, str]] = {}
     broken: set[str] = set()
     for entry in entries:
         statement = entry.statement
-        if statement.kind != "key" or statement.organ in broken:
+        if statement.kind != "key":
             continue
-        if statement.organ not in pinned:
-            missing = KeyUnknown("No registrar is pinned for this organ.")
+        if statement.organ not in pinned or statement.audience != known.audience:
+            missing = KeyUnknown("No registrar is pinned for this organ of this deployment.")
             findings.error("key.chain", missing, subject=statement.id, outcome=Outcome.UNCONFIRMED)
+            continue
+        if statement.organ in broken:
             continue
         try:
             keyring.apply(statement, entry.index)
@@ -270,7 +269,7 @@ def _fold(
     return chain
 
 
-def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
+def check_keys(view: LogView, known: KnownKeys, findings: Findings) -> dict[str, EnrolledKey]:
     """Demand of every entry that its signer's key was valid at its index.
 
     Notes `key.validity` for each that fails and `key.status` for the whole chain.
@@ -289,7 +288,7 @@ def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
                 "key.validity",
                 error,
                 subject=entry.statement.id,
-                outcome=_key_outcome(error, view, entry),
+                outcome=_key_outcome(error, view, known, entry),
             )
         else:
             holders[entry.statement.id] = key
@@ -297,16 +296,19 @@ def check_keys(view: LogView, findings: Findings) -> dict[str, EnrolledKey]:
     return holders
 
 
-def _key_outcome(error: EvidenceError, view: LogView, entry: Entry) -> Outcome:
-    """Without the organ's chain nothing was broken: something is missing."""
-    missing = isinstance(error, KeyUnknown) and entry.statement.organ not in view.chain
-    return Outcome.UNCONFIRMED if missing else Outcome.CHANGED
+def _key_outcome(error: EvidenceError, view: LogView, known: KnownKeys, entry: Entry) -> Outcome:
+    """Without the organ's chain, or in another deployment, nothing was broken."""
+    statement = entry.statement
+    missing = isinstance(error, KeyUnknown) and statement.organ not in view.chain
+    foreign = statement.audience != known.audience
+    return Outcome.UNCONFIRMED if missing or foreign else Outcome.CHANGED
 
 
 def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: Findings) -> None:
     """The newest status must know the chain that the package shows, and reach its captures."""
-    organs = {e.statement.organ for e in view.entries if e.statement.kind == "capture"}
-    for organ in sorted(organs):
+    captures = (entry for entry in view.entries if entry.statement.kind == "capture")
+    last = {entry.statement.organ: entry.index for entry in captures}  # entries ascend
+    for organ in sorted(last):
         chain = set(view.chain.get(organ, {}).values())
         places = [entry.index for entry in view.entries if entry.statement.id in chain]
         sizes = (
@@ -314,20 +316,13 @@ def _check_status(view: LogView, holders: Mapping[str, EnrolledKey], findings: F
             for entry in view.entries
             if entry.statement.id in holders and entry.statement.organ == organ
         )
-        size = max(sizes, default=0)
-        last = max(
-            e.index
-            for e in view.entries
-            if e.statement.organ == organ and e.statement.kind == "capture"
-        )
-        if size <= last:
+        if max(sizes, default=0) <= last[organ]:
             findings.add(
                 "key.status",
                 Outcome.UNCONFIRMED,
                 "No statement of the server says that this is the whole key chain.",
                 subject=organ,
             )
-    findings.conclude("key.status")
 
 
 def _status_size(entry: Entry, view: LogView, places: Sequence[int]) -> int:
@@ -353,15 +348,3 @@ def _status_size(entry: Entry, view: LogView, places: Sequence[int]) -> int:
     shown = bisect_left(places, size)
     whole = sequence == shown and chain.get(sequence) == status.get("head")
     return size if sequence and whole else 0
-
-
-def require_original(names: Iterable[str], capture: str) -> str:
-    """Find the member that holds a capture's original.
-
-    Raises:
-        PackageInvalid: there is none, or more than one.
-    """
-    found = [name for name in names if name.startswith(f"data/originals/{capture}.")]
-    if len(found) != 1:
-        raise PackageInvalid("The package does not hold exactly one original of the capture.")
-    return found[0]

@@ -34,6 +34,7 @@ Each class has a stable `code` that appears in reports, problems and logs.
     ├── KeyUnknown                    key_unknown
     ├── KeyNotYetValid                key_not_yet_valid
     ├── KeyRevoked                    key_revoked
+    ├── KeySuspected                  key_suspected
     ├── KeyRoleRefused                key_role_refused    the key may not sign this kind
     ├── KeyChainBroken                key_chain_broken
     ├── QuorumMissing                 quorum_missing
@@ -238,6 +239,12 @@ class KeyRevoked(EvidenceError):
     """The key was revoked before this log index."""
 
     code = "key_revoked"
+
+
+class KeySuspected(EvidenceError):
+    """The key was revoked later as suspected by then, and nobody had seen the signature before."""
+
+    code = "key_suspected"
 
 
 class KeyRoleRefused(EvidenceError):

@@ -16,7 +16,6 @@ question: it needs a clock.
 Source: docs/evidence-format.md §6; the succession rule is that of TUF's root role.
 """
 
-import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,16 +38,16 @@ from evidence.schema import (
     Text,
     Time,
     decode_base64,
+    encode_base64,
     format_time,
     parse_time,
 )
 from evidence.timestamp.reading import CERTIFICATE_ERRORS
 from evidence.tlog.note import VerifierKey, parse_vkey
-from evidence.tlog.policy import Policy, parse_policy
+from evidence.tlog.policy import LOG_KINDS, Policy, parse_policy
 
 FORMAT = "fengni/known-keys/v1"
 MAX_BYTES = 1024 * 1024
-MAX_DEPTH = 8
 _VKEY = Text(2400)  # an ML-DSA-44 key is 1,312 bytes, 1,752 characters of base64
 _SIGNED = Record(
     {
@@ -204,22 +203,21 @@ def write_known_keys(content: KnownKeys, signers: Iterable[Signer]) -> bytes:
         "expires": format_time(content.expires),
         "root": {
             "threshold": content.root_threshold,
-            "keys": [_base64(key) for key in content.root_keys],
+            "keys": [encode_base64(key) for key in content.root_keys],
         },
         "registrars": [
-            {"organ": item.organ, "public_key": _base64(item.public_key)}
+            {"organ": item.organ, "public_key": encode_base64(item.public_key)}
             for item in content.registrars
         ],
         "logs": [_log_members(item) for item in content.logs.values()],
         "tsa_roots": [_root_members(item) for item in content.tsa_roots],
     }
-    message = canonicalise(signed, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    message = canonicalise(signed, max_bytes=MAX_BYTES)
     signatures: list[JSONValue] = [
-        {"key_id": signer.key_id, "signature": _base64(signer.sign(message))} for signer in signers
+        {"key_id": signer.key_id, "signature": encode_base64(signer.sign(message))}
+        for signer in signers
     ]
-    raw = canonicalise(
-        {"signed": signed, "signatures": signatures}, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH
-    )
+    raw = canonicalise({"signed": signed, "signatures": signatures}, max_bytes=MAX_BYTES)
     parse_known_keys(raw)
     return raw
 
@@ -227,7 +225,7 @@ def write_known_keys(content: KnownKeys, signers: Iterable[Signer]) -> bytes:
 def _opened(raw: bytes, predecessor: KnownKeys | None) -> KnownKeys:
     """Read a file and judge its signatures, as far as the predecessor is at hand."""
     try:
-        document = parse_canonical(raw, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+        document = parse_canonical(raw, max_bytes=MAX_BYTES)
         _FILE.check(document, "")
         found = _read(document, sha256_hex(raw))
         _check_signatures(document, found, predecessor)
@@ -251,7 +249,7 @@ def _check_signatures(
        file only.
     4. Both thresholds are met.
     """
-    message = canonicalise(document["signed"], max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
+    message = canonicalise(document["signed"], max_bytes=MAX_BYTES)
     signatures = cast("list[dict[str, str]]", document["signatures"])
     signed_by = {item["key_id"] for item in signatures}
     if len(signed_by) != len(signatures):  # 1
@@ -328,8 +326,10 @@ def _logs(items: list[dict[str, JSONValue]]) -> dict[str, KnownLog]:
     for item in items:
         origin = str(item["origin"])
         keys = tuple(parse_vkey(text) for text in cast("list[str]", item["keys"]))
-        if origin in found or not keys or any(key.name != origin for key in keys):
-            raise KnownKeysInvalid("A log stands twice, or a log key has another name.")
+        if origin in found or not keys:
+            raise KnownKeysInvalid("A log stands twice, or has no key.")
+        if any(key.name != origin or key.kind not in LOG_KINDS for key in keys):
+            raise KnownKeysInvalid("A log's key has another name, or a type that no log has.")
         lines = cast("list[str]", item["witness_policy"])
         found[origin] = KnownLog(
             origin=origin,
@@ -357,11 +357,7 @@ def _log_members(log: KnownLog) -> JSONObject:
 
 
 def _root_members(root: PinnedRoot) -> JSONObject:
-    members: JSONObject = {"name": root.name, "certificate": _base64(root.certificate)}
+    members: JSONObject = {"name": root.name, "certificate": encode_base64(root.certificate)}
     if root.compromised_since is not None:
         members["compromised_since"] = format_time(root.compromised_since)
     return members
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

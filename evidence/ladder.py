@@ -3,6 +3,8 @@
 Does: says for each rung what stands behind it: claimed, signed, received, logged,
 witnessed, time-stamped, stored, reviewed. Refuses to add them up: each rung has a trust
 anchor of its own, and a higher one does not mend a lower one.
+
+Source: docs/evidence-format.md §10, step 10, with its numbers; §11.
 """
 
 from collections.abc import Iterable
@@ -36,32 +38,29 @@ def climb(
         gaps: see `note_completeness`; one for the whole package.
     """
     capture = entry.statement
-    stored = _stored(entry, proven, findings)
-    note_completeness(entry, proven, findings, gaps)
-    events = len(proven.trusted("custody", entry))
+    stored = _stored(entry, proven, findings)  # 10.1
+    note_completeness(entry, proven, findings, gaps)  # 10.2, 10.3
+    not_after = proven.seen_at(capture.id)  # 10.4
+    not_before = note_not_before(entry, proven, not_after, findings)  # 10.5
+    events = len(proven.trusted("custody", entry))  # 10.6
     findings.add(
         "custody.trail",
         Outcome.PASS,
         f"{events} custody events are logged; that no reading went unlogged is not proven.",
         subject=capture.id,
     )
-    after = [token.gen_time for token in proven.tokens]
-    after += [token.gen_time for token in proven.signature_tokens.get(capture.id, ())]
-    if proven.witnessed.first_seen is not None:
-        after.append(proven.witnessed.first_seen)
-    not_after = min(after, default=None)
     return CaptureReport(
         id=capture.id,
         claimed_at=capture.made_at,
-        not_before=note_not_before(entry, proven, not_after, findings),
+        not_before=not_before,
         not_after=not_after,
-        rungs=(
+        rungs=(  # 10.7
             Rung(
                 name="claimed",
                 outcome=Outcome.PASS,
                 detail="Time and place are what the device says.",
             ),
-            _signed(capture, proven),
+            _signed(capture, proven, findings.worst("key.suspicion", [capture.id])),
             _received(stored),
             Rung(
                 name="logged",
@@ -76,13 +75,19 @@ def climb(
     )
 
 
-def _signed(capture: Statement, proven: Proven) -> Rung:
+def _signed(capture: Statement, proven: Proven, suspicion: Outcome) -> Rung:
     key = proven.holders.get(capture.id)
     if key is None:
         return Rung(
             name="signed",
             outcome=Outcome.UNCONFIRMED,
             detail="The signer's key is not proven to have been valid.",
+        )
+    if suspicion is Outcome.UNCONFIRMED:
+        return Rung(
+            name="signed",
+            outcome=suspicion,
+            detail=f"Signed with a key of {key.holder} that may have been in other hands.",
         )
     return Rung(
         name="signed",

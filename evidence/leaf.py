@@ -12,12 +12,11 @@ is never in the leaf; its digest, the signature and the public key are.
 Source: sigstore/protobuf-specs `hashedrekord.proto` v0.0.2; docs/evidence-format.md §4.
 """
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 
-from evidence.errors import LeafInvalid
+from evidence.errors import FieldInvalid, LeafInvalid
+from evidence.schema import decode_base64, encode_base64
 
 KEY_DETAILS = "PKIX_ECDSA_P256_SHA_256"
 _BASE64 = r"([A-Za-z0-9+/]+={0,2})"
@@ -60,9 +59,9 @@ def leaf_of(statement_id: str, signature: bytes, public_key: bytes) -> bytes:
     return (
         _TEMPLATE
         % (
-            base64.b64encode(bytes.fromhex(statement_id)).decode(),
-            base64.b64encode(signature).decode(),
-            base64.b64encode(public_key).decode(),
+            encode_base64(bytes.fromhex(statement_id)),
+            encode_base64(signature),
+            encode_base64(public_key),
         )
     ).encode("ascii")
 
@@ -80,20 +79,12 @@ def parse_leaf(leaf: bytes) -> Leaf:
     if not found:
         msg = "A log entry is no hashedrekord 0.0.2 of a P-256 key."
         raise LeafInvalid(msg)
-    digest, signature, public_key = (_decode(part) for part in found.groups())
+    try:
+        digest, signature, public_key = map(decode_base64, found.groups())
+    except FieldInvalid as error:
+        msg = "A log entry holds base64 that is malformed or not its own canonical form."
+        raise LeafInvalid(msg) from error
     if len(digest) != _DIGEST_BYTES:
         msg = "A log entry's digest is not 32 bytes."
         raise LeafInvalid(msg)
     return Leaf(statement_id=digest.hex(), signature=signature, public_key=public_key)
-
-
-def _decode(text: str) -> bytes:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        msg = "A log entry holds malformed base64."
-        raise LeafInvalid(msg) from error
-    if base64.b64encode(data).decode() != text:
-        msg = "A log entry holds base64 that is not its own canonical form."
-        raise LeafInvalid(msg)
-    return data

@@ -2,8 +2,9 @@
 
 Does: reads a package as an attacker's: names, limits, lists; `evidence.archive` has seen to it
 that every reader finds the same members. Refuses: names that are not plain, two members of one
-name (also in another case, or as file and folder), members outside the one top folder, sums that
-pass the limits, damaged bytes. Opens nothing by name and trusts nothing inside.
+name (also in another case, or as file and folder), a folder in two spellings, members outside the
+one top folder, sums that pass the limits, damaged bytes. Opens nothing by name and trusts nothing
+inside.
 
     fengni-package/bagit.txt
     fengni-package/manifest-sha256.txt
@@ -24,15 +25,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 from evidence.archive import DEFLATED, MAX_MEMBERS, STORED, Member, read_members
+from evidence.digest import sha256_hex
 from evidence.errors import DigestMismatch, PackageInvalid, TooLarge
 
 MAX_SMALL_BYTES = 4 * 1024 * 1024  # any member that is not an original
 MAX_SMALL_TOTAL_BYTES = 1024 * 1024 * 1024
 MAX_EXPANSION = 200  # deflate reaches 1,032; no JSON or note of ours comes near this
 PIECE_BYTES = 1024 * 1024
+FORMAT = "fengni/package/v1"
+INDEX = "data/index.json"
+STATEMENTS, LEAVES, PROOFS = "data/statements/", "data/leaves/", "data/proofs/"
 ORIGINALS = "data/originals/"
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){1,5}")
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+_NAME = re.compile(f"{_PART}(?:/{_PART}){{0,4}}")
 _MANIFEST_LINE = re.compile(r"([0-9a-f]{64}) {1,2}([!-~]+)")
 
 
@@ -54,7 +60,7 @@ class Package:
         self._stream = stream
         members = read_members(stream)
         self.folder = _top_folder(members)
-        self._members = _named(members, self.folder)
+        self._members = _named(members)
         self._names = tuple(sorted(self._members))
 
     def names(self, prefix: str = "") -> tuple[str, ...]:
@@ -121,6 +127,54 @@ class Package:
         return self._members[name]
 
 
+class Names:
+    """The names below the top folder: plain, and apart also for a reader who ignores their case."""
+
+    __slots__ = ("_files", "_folders")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._files: set[str] = set()
+        self._folders: dict[str, str] = {}  # how each is spelt, by its lowercase name
+
+    def take(self, name: str) -> None:
+        """Add a member's name.
+
+        Raises:
+            PackageInvalid: it is not plain, or another file or folder has it, in any case.
+        """
+        if not _NAME.fullmatch(name):
+            raise PackageInvalid("A member's name is not a plain path inside the top folder.")
+        folded = name.lower()
+        if folded in self._files:
+            raise PackageInvalid("Two members of the package have one name.")
+        self._files.add(folded)
+        folders = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        if any(self._folders.setdefault(one.lower(), one) != one for one in folders):
+            raise PackageInvalid("A folder of the package is spelt in two ways.")
+        if folded in self._folders or any(one.lower() in self._files for one in folders):
+            raise PackageInvalid("A file and a folder of the package have one name.")
+
+
+def members_of(statement_id: str) -> tuple[str, str, str]:
+    """Names of the members that hold a statement's bytes, its leaf and its proof."""
+    return (
+        f"{STATEMENTS}{statement_id}.json",
+        f"{LEAVES}{statement_id}.json",
+        f"{PROOFS}{statement_id}.tlog-proof",
+    )
+
+
+def timestamps_over(message: bytes) -> str:
+    """Where the tokens over these bytes are: their names begin so."""
+    return f"data/timestamps/{sha256_hex(message)}/"
+
+
+def original_of(capture: str) -> str:
+    """How the name of a capture's original begins; an extension follows."""
+    return f"{ORIGINALS}{capture}."
+
+
 def parse_manifest(data: bytes) -> dict[str, str]:
     """Read a BagIt `manifest-sha256.txt` or `tagmanifest-sha256.txt`.
 
@@ -152,9 +206,9 @@ def check_listed(package: Package, manifest: Mapping[str, str], tags: Mapping[st
         DigestMismatch: a member is not listed, or a listed one is not there.
         PackageInvalid: no bag of this version, or one whose files are to be fetched elsewhere.
     """
-    if package.read("bagit.txt") != BAGIT or package.names("fetch.txt"):
-        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     names = set(package.names())
+    if package.read("bagit.txt") != BAGIT or "fetch.txt" in names:
+        raise PackageInvalid("The package is no complete BagIt 1.0 bag.")
     payload = {name for name in names if name.startswith("data/")}
     loose = names - payload - {"tagmanifest-sha256.txt"}
     if payload != set(manifest) or loose != set(tags):
@@ -168,32 +222,25 @@ def _top_folder(members: Iterable[Member]) -> str:
     return folders.pop()
 
 
-def _named(members: Iterable[Member], folder: str) -> dict[str, Member]:
+def _named(members: Iterable[Member]) -> dict[str, Member]:
     """The members by their names below the top folder, once names and sums are in order."""
     named: dict[str, Member] = {}
-    files: set[str] = set()
-    folders: set[str] = set()
+    names = Names()
     small_bytes = 0
     for member in members:
         _check(member)
-        name = member.name.removeprefix(f"{folder}/")
-        folded = name.lower()
-        if folded in files:
-            raise PackageInvalid("Two members of the package have one name.")
-        files.add(folded)
-        folders.update(folded[:at] for at, letter in enumerate(folded) if letter == "/")
+        name = member.name.partition("/")[2]
+        names.take(name)
         small_bytes += 0 if name.startswith(ORIGINALS) else member.size_bytes
         named[name] = member
-    if files & folders:
-        raise PackageInvalid("A file and a folder of the package have one name.")
     if small_bytes > MAX_SMALL_TOTAL_BYTES:
         raise TooLarge("The package's small members are too large together.")
     return named
 
 
 def _check(member: Member) -> None:
-    if not _NAME.fullmatch(member.name):
-        raise PackageInvalid("A member's name is not a plain path inside the top folder.")
+    if not re.fullmatch(_PART, member.name.partition("/")[0]):
+        raise PackageInvalid("The package's top folder has no plain name.")
     if member.method == STORED:
         if member.packed_bytes != member.size_bytes:
             raise PackageInvalid("A stored member has two sizes.")

@@ -8,7 +8,6 @@ a package never leaves with a broken link inside.
 Source: RFC 8493; docs/evidence-format.md §8.
 """
 
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,15 +17,23 @@ from typing import BinaryIO
 
 from evidence.canonical import JSONObject, canonicalise
 from evidence.digest import Hasher, Measured, sha256_hex
-from evidence.errors import PackageInvalid
 from evidence.leaf import leaf_of
-from evidence.package import BAGIT, MAX_EXPANSION, MAX_SMALL_BYTES, ORIGINALS
+from evidence.package import (
+    BAGIT,
+    FORMAT,
+    INDEX,
+    MAX_EXPANSION,
+    MAX_SMALL_BYTES,
+    Names,
+    members_of,
+    original_of,
+    timestamps_over,
+)
 from evidence.report import NOT_PROVEN, PROVEN
 from evidence.schema import format_time
 from evidence.statement import SignedStatement
 
 FOLDER = "fengni-package"
-FORMAT = "fengni/package/v1"
 EXTENSIONS: Mapping[str, str] = {
     "image/jpeg": "jpg",
     "image/png": "png",
@@ -40,8 +47,6 @@ EXTENSIONS: Mapping[str, str] = {
     "application/pdf": "pdf",
     "text/plain": "txt",
 }
-_PART = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_NAME = re.compile(f"{_PART}(?:/{_PART}){{0,4}}")  # docs/evidence-format.md §8
 _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the ZIP format's zero: times stand in statements, not here
 _README = f"""\
 This package can be checked without the authority that made it and without a network.
@@ -59,6 +64,11 @@ Stock tools can check the parts:
   data/bundles/*.json          Sigstore bundle v0.3 over data/statements/<same name>.json
   data/timestamps/*/*.tsr      RFC 3161; the folder's name is the SHA-256 that is stamped:
                                openssl ts -verify -digest <folder> -in N.tsr -CAfile ROOT.pem
+What openssl shows with OK: an authority below ROOT.pem signed that digest and a time. What it does
+not show: that ROOT.pem is one to trust, or was not compromised by then; which file the digest is of
+(take its sha256sum; of a checkpoint only some lines are covered); and, where it fails, why: a
+damaged token and a sound one of an authority that is not below ROOT.pem look alike, and one
+whose certificates have expired since needs -attime. Only step 2 tells these apart.
 
 {PROVEN}
 {NOT_PROVEN}
@@ -135,22 +145,20 @@ def write_package(contents: Contents, out: BinaryIO) -> None:
 
     Raises:
         DigestMismatch: an original does not have the announced digest.
-        PackageInvalid: a name is not plain, or differs from another in the case only.
+        PackageInvalid: a name is not plain, or is another's for a reader who ignores case.
         ValueError: two statements have one id, or a small member is too large.
     """
     payload: dict[str, str] = {}
-    lowered: set[str] = set()
+    names = Names()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in _small_members(contents):
             if name in payload:
                 raise ValueError("two members of a package have one name")
-            if name.lower() in lowered or not _NAME.fullmatch(name):
-                raise PackageInvalid("A member's name is not plain, or is another's.", pointer=name)
-            lowered.add(name.lower())
+            names.take(name)
             payload[name] = _add(archive, name, data)
         for original in contents.originals:
             extension = EXTENSIONS.get(original.media_type, "bin")
-            name = f"{ORIGINALS}{original.capture}.{extension}"
+            name = f"{original_of(original.capture)}{extension}"
             payload[name] = _add_original(archive, name, original)
         octets = sum(info.file_size for info in archive.infolist())
         tags = {
@@ -169,19 +177,17 @@ def _small_members(contents: Contents) -> Iterable[tuple[str, bytes]]:
         "made_at": format_time(contents.made_at),
         "captures": list(contents.captures),
     }
-    yield "data/index.json", canonicalise(index, max_bytes=MAX_SMALL_BYTES)
+    yield INDEX, canonicalise(index, max_bytes=MAX_SMALL_BYTES)
     yield "data/VERIFY.txt", _README.encode()
     for item in contents.statements:
-        name = item.signed.id
-        yield f"data/statements/{name}.json", item.signed.raw
-        yield (
-            f"data/leaves/{name}.json",
-            leaf_of(name, item.signed.signature, item.public_key),
-        )
-        yield f"data/proofs/{name}.tlog-proof", item.proof
+        signed = item.signed
+        statement, leaf, proof = members_of(signed.id)
+        yield statement, signed.raw
+        yield leaf, leaf_of(signed.id, signed.signature, item.public_key)
+        yield proof, item.proof
     for covered, responses in contents.timestamps.items():
         for number, response in enumerate(responses, 1):
-            yield f"data/timestamps/{sha256_hex(covered)}/{number}.tsr", response
+            yield f"{timestamps_over(covered)}{number}.tsr", response
     for capture, bundle in contents.bundles.items():
         yield f"data/bundles/{capture}.json", bundle
     if contents.trusted_root is not None:

@@ -9,10 +9,13 @@ Source: docs/evidence-format.md §2.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from evidence.attested import Witnessed
 from evidence.entries import Entry, LogView
+from evidence.errors import KeySuspected
 from evidence.keyring import EnrolledKey
+from evidence.report import Findings, Outcome
 from evidence.timestamp import Timestamp
 from evidence.tlog.policy import Policy
 
@@ -78,6 +81,14 @@ class Proven:
         """The entry of that statement, if its signer's key was valid."""
         return self._valid.get(statement_id)
 
+    def seen_at(self, statement_id: str) -> datetime | None:
+        """The first time at which somebody independent had seen a statement's signature, UTC."""
+        tokens = (*self.tokens, *self.signature_tokens.get(statement_id, ()))
+        times = [token.gen_time for token in tokens]
+        if self.witnessed.first_seen is not None:
+            times.append(self.witnessed.first_seen)
+        return min(times, default=None)
+
     def same_holder(self, one: Entry, other: Entry) -> bool:
         """Whether valid keys of one holder of one organ signed both; the keys may differ."""
         first = self.holders.get(one.statement.id)
@@ -87,6 +98,24 @@ class Proven:
             and second is not None
             and (first.organ, first.holder) == (second.organ, second.holder)
         )
+
+
+def note_suspicion(proven: Proven, findings: Findings) -> None:
+    """Ask of each valid statement whether its key was under suspicion when others saw it.
+
+    A stolen key signs until its holder misses it, and its registrar says from when on it is
+    suspected. Only a time that neither the thief nor the operator sets tells before from after.
+    Notes `key.suspicion` for each statement that was not seen before.
+    """
+    for statement_id, key in proven.holders.items():
+        if key.suspected_since is None:
+            continue
+        seen_at = proven.seen_at(statement_id)
+        if seen_at is None or seen_at >= key.suspected_since:
+            suspected = KeySuspected("Its key is suspected, and nobody saw the signature before.")
+            findings.error(
+                "key.suspicion", suspected, subject=statement_id, outcome=Outcome.UNCONFIRMED
+            )
 
 
 def is_about(entry: Entry, subject: Entry, origin: str) -> bool:

@@ -74,13 +74,13 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             proves="Every key statement continues its registrar's chain without a gap.",
             threat="a key that vouches for itself, an enrolment behind the registrar's back",
         ),
-        "key.status": Meaning(
-            proves="The server states that this is the whole key chain as of a log size.",
-            threat="a revocation left out of the package",
-        ),
         "key.validity": Meaning(
             proves="Every signer's key was enrolled, not revoked, and allowed to sign that kind.",
             threat="a stolen, revoked or foreign key",
+        ),
+        "key.status": Meaning(
+            proves="The server states that this is the whole key chain as of a log size.",
+            threat="a revocation left out of the package",
         ),
         "log.witnesses": Meaning(
             proves="A quorum of known witnesses has seen the checkpoint: there is one history.",
@@ -95,10 +95,9 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
             threat="a key used after its epoch and dated back",
             decides=False,
         ),
-        "time.not_before": Meaning(
-            proves="The capture was signed after known witnesses signed what its session holds.",
-            threat="a capture that was signed before the visit that it is said to be of",
-            decides=False,
+        "key.suspicion": Meaning(
+            proves="No signer's key was under suspicion by the time that others saw its signature.",
+            threat="a stolen key, used before its holder missed it",
         ),
         "content.digest": Meaning(
             proves="The original has exactly the bytes that the device announced.",
@@ -111,6 +110,11 @@ CHECKS: Mapping[str, Meaning] = MappingProxyType(
         "session.completeness": Meaning(
             proves="The session was opened in the log before its shots, and none is missing.",
             threat="an inspector who omits the unfavourable shot",
+            decides=False,
+        ),
+        "time.not_before": Meaning(
+            proves="The capture was signed after known witnesses signed what its session holds.",
+            threat="a capture that was signed before the visit that it is said to be of",
             decides=False,
         ),
         "custody.trail": Meaning(
@@ -137,6 +141,13 @@ PROVEN = (
 NOT_PROVEN = "Not proven: that the scene was real, or that the device's clock and position were."
 
 
+def _meaning(name: str) -> Meaning:
+    """What a check is for; a name that is not in the registry is a mistake of the caller."""
+    if name not in CHECKS:
+        raise ValueError("a check must be in the registry")
+    return CHECKS[name]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One question and its answer.
@@ -157,10 +168,23 @@ class Check:
     code: str = ""
     mentioned: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse, as the caller's mistake, a name that no registry explains."""
+        _meaning(self.name)
+
     @property
     def decides(self) -> bool:
         """Whether this answer can keep the whole package from passing."""
-        return CHECKS[self.name].decides and not self.mentioned
+        return _meaning(self.name).decides and not self.mentioned
+
+    @property
+    def verdict(self) -> Outcome:
+        """What this answer alone makes of the whole package."""
+        if self.outcome is Outcome.CHANGED:
+            return Outcome.CHANGED
+        if self.outcome is Outcome.PASS or not self.decides:
+            return Outcome.PASS
+        return Outcome.UNCONFIRMED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,15 +239,11 @@ class Report:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst answer to any check that decides."""
-        outcomes = {
-            check.outcome
-            for check in self.checks
-            if check.decides or check.outcome is Outcome.CHANGED
-        }
-        if Outcome.CHANGED in outcomes:
+        """The worst verdict of any check; a pass only where one that decides was asked."""
+        verdicts = {check.verdict for check in self.checks}
+        if Outcome.CHANGED in verdicts:
             return Outcome.CHANGED
-        if not outcomes or outcomes & {Outcome.UNCONFIRMED, Outcome.UNCHECKED}:
+        if Outcome.UNCONFIRMED in verdicts or not any(check.decides for check in self.checks):
             return Outcome.UNCONFIRMED
         return Outcome.PASS
 
@@ -231,12 +251,14 @@ class Report:
         """Raise unless every check that decides has passed.
 
         Raises:
-            EvidenceError: with the first answer that stands in the way.
+            EvidenceError: with the first answer that stands in the way, never with one that
+                decides nothing.
         """
-        if self.outcome is Outcome.PASS:
+        outcome = self.outcome
+        if outcome is Outcome.PASS:
             return
         for check in self.checks:
-            if check.outcome is self.outcome:
+            if check.verdict is outcome:
                 raise EvidenceError(f"{check.name}: {check.detail}")
         raise EvidenceError("Nothing was checked.")
 
@@ -296,13 +318,7 @@ class Findings:
     def add(
         self, name: str, outcome: Outcome, detail: str, *, subject: str = "", code: str = ""
     ) -> None:
-        """Note one answer.
-
-        Raises:
-            ValueError: the name is not in the registry of checks.
-        """
-        if name not in CHECKS:
-            raise ValueError("a check must be in the registry")
+        """Note one answer; a name that is not in the registry of checks is a ValueError."""
         self._note(Check(name=name, outcome=outcome, detail=detail, subject=subject, code=code))
 
     def error(
@@ -332,10 +348,11 @@ class Findings:
     def conclude(self, name: str, detail: str = "") -> None:
         """Note a pass, unless something else was noted under that name."""
         if not any(check.name == name and not check.mentioned for check in self._checks):
-            self.add(name, Outcome.PASS, detail or CHECKS[name].proves)
+            self.add(name, Outcome.PASS, detail or _meaning(name).proves)
 
     def worst(self, name: str, subjects: Iterable[str] = ()) -> Outcome:
         """The worst answer under a name, about these subjects or the whole package."""
+        _meaning(name)
         wanted = {"", *subjects}
         outcomes = set[Outcome]().union(*(self._about.get((name, one), ()) for one in wanted))
         for outcome in (Outcome.CHANGED, Outcome.UNCONFIRMED, Outcome.UNCHECKED):

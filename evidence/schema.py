@@ -248,6 +248,11 @@ def _escape(name: str) -> str:
     return name[:40].replace("~", "~0").replace("/", "~1")
 
 
+def encode_base64(data: bytes) -> str:
+    """Write standard base64 in its one canonical form, which `decode_base64` reads."""
+    return base64.b64encode(data).decode("ascii")
+
+
 def decode_base64(text: str, pointer: str = "") -> bytes:
     """Read standard base64 in its one canonical form.
 
@@ -258,7 +263,7 @@ def decode_base64(text: str, pointer: str = "") -> bytes:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise _invalid(pointer, "standard base64") from error
-    if base64.b64encode(data).decode("ascii") != text:
+    if encode_base64(data) != text:
         raise _invalid(pointer, "base64 in its canonical form")
     return data
 

@@ -6,7 +6,7 @@ signature before it was made, so whoever signed a statement that holds one signe
 a capture names its opening by digest and inherits that. Refuses to say more: the bounds are those
 of signatures, not of what a camera saw.
 
-Source: docs/evidence-format.md §10, steps 8 and 10.
+Source: docs/evidence-format.md §10, steps 10.2, 10.3 and 10.5; its numbers are those of 10.5.
 """
 
 from datetime import datetime
@@ -72,10 +72,13 @@ def note_not_before(
 ) -> datetime | None:
     """Note `time.not_before`.
 
-    1. The capture's session, and the checkpoint in its opening.
-    2. The checkpoint's log is pinned; if it is this log, its size is not above the opening's index.
-    3. No line of a pinned witness fails, and the pinned quorum is met.
-    4. The earliest time that a pinned witness states is not after `not_after`.
+    1. The capture has an opening with a checkpoint, and the checkpoint's log is pinned.
+    2. If it is this log, its size is not above the opening's index; and there can be such a tree.
+    3. Each text is a signature line.
+    4. No line of a pinned witness fails.
+    5. The pinned quorum is met, and somebody stated a time.
+    6. The earliest time that a pinned witness states is not after `not_after`.
+    7. Then it was not signed before that.
 
     Args:
         capture: whose earliest time is asked for.
@@ -94,24 +97,24 @@ def note_not_before(
         findings.add("time.not_before", Outcome.UNCONFIRMED, missing, subject=subject)
         return None
     policy = proven.policies.get(str(held["log"]))
-    if policy is None:  # 2
+    if policy is None:
         missing = "The checkpoint that the device held is of a log that is not pinned."
         findings.add("time.not_before", Outcome.UNCONFIRMED, missing, subject=subject)
         return None
     try:
-        if held["log"] == proven.origin and cast("int", held["size"]) > opening.index:
+        if held["log"] == proven.origin and cast("int", held["size"]) > opening.index:  # 2
             raise CheckpointInvalid("The device says that it held a checkpoint of a later log.")
-        since = _witnessed_since(held, policy)  # 3
-        if since is not None and not_after is not None and since > not_after:  # 4
+        since = _witnessed_since(held, policy)  # 2 to 5
+        if since is not None and not_after is not None and since > not_after:  # 6
             raise CheckpointInvalid("The capture would be older than the session that it is in.")
     except EvidenceError as error:
         findings.error("time.not_before", error, subject=subject)
         return None
-    if since is None:
+    if since is None:  # 5
         missing = "Too few known witnesses had cosigned the checkpoint that the device held."
         findings.add("time.not_before", Outcome.UNCONFIRMED, missing, subject=subject)
         return None
-    findings.add(
+    findings.add(  # 7
         "time.not_before",
         Outcome.PASS,
         f"Not signed before {format_time(since)}: its session holds what witnesses signed then.",

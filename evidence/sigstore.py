@@ -9,8 +9,6 @@ Source: sigstore/protobuf-specs `sigstore_bundle.proto` v0.3 and `sigstore_trust
 docs/evidence-format.md §9.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from evidence.canonical import JSONObject, JSONValue
 from evidence.leaf import leaf_of
-from evidence.schema import format_time
+from evidence.schema import encode_base64, format_time
 from evidence.statement import SignedStatement
 from evidence.tlog.checkpoint import parse_checkpoint_body
 from evidence.tlog.note import ED25519, VerifierKey, parse_note
@@ -73,16 +71,16 @@ def make_bundle(
     checkpoint = parse_checkpoint_body(parse_note(proof.checkpoint).text)
     entry: JSONObject = {
         "logIndex": str(proof.index),
-        "logId": {"keyId": _base64(full_key_id(log_key))},
+        "logId": {"keyId": encode_base64(log_key.full_key_id)},
         "kindVersion": {"kind": "hashedrekord", "version": "0.0.2"},
         "inclusionProof": {
             "logIndex": str(proof.index),
-            "rootHash": _base64(checkpoint.root),
+            "rootHash": encode_base64(checkpoint.root),
             "treeSize": str(checkpoint.size),
-            "hashes": [_base64(item) for item in proof.hashes],
+            "hashes": [encode_base64(item) for item in proof.hashes],
             "checkpoint": {"envelope": proof.checkpoint.decode("utf-8")},
         },
-        "canonicalizedBody": _base64(leaf_of(signed.id, signed.signature, public_key)),
+        "canonicalizedBody": encode_base64(leaf_of(signed.id, signed.signature, public_key)),
     }
     return {
         "mediaType": BUNDLE_MEDIA_TYPE,
@@ -90,15 +88,15 @@ def make_bundle(
             "publicKey": {"hint": signed.key_id},
             "tlogEntries": [entry],
             "timestampVerificationData": {
-                "rfc3161Timestamps": [{"signedTimestamp": _base64(token)} for token in tokens]
+                "rfc3161Timestamps": [{"signedTimestamp": encode_base64(token)} for token in tokens]
             },
         },
         "messageSignature": {
             "messageDigest": {
                 "algorithm": "SHA2_256",
-                "digest": _base64(bytes.fromhex(signed.id)),
+                "digest": encode_base64(bytes.fromhex(signed.id)),
             },
-            "signature": _base64(signed.signature),
+            "signature": encode_base64(signed.signature),
         },
     }
 
@@ -120,11 +118,11 @@ def make_trusted_root(
             "baseUrl": f"https://{key.name}",
             "hashAlgorithm": "SHA2_256",
             "publicKey": {
-                "rawBytes": _base64(_ed25519_spki(key)),
+                "rawBytes": encode_base64(_ed25519_spki(key)),
                 "keyDetails": "PKIX_ED25519",
                 "validFor": {"start": format_time(since)},
             },
-            "logId": {"keyId": _base64(full_key_id(key))},
+            "logId": {"keyId": encode_base64(key.full_key_id)},
         }
         for key, since in logs
     ]
@@ -132,7 +130,7 @@ def make_trusted_root(
         {
             "subject": {"organization": "", "commonName": authority.name},
             "certChain": {
-                "certificates": [{"rawBytes": _base64(der)} for der in authority.certificates]
+                "certificates": [{"rawBytes": encode_base64(der)} for der in authority.certificates]
             },
             "validFor": {"start": format_time(authority.valid_from)},
         }
@@ -147,15 +145,6 @@ def make_trusted_root(
     }
 
 
-def full_key_id(key: VerifierKey) -> bytes:
-    """The 32 bytes of which a note's key id is the first four (Rekor v2's log id)."""
-    return hashlib.sha256(key.name.encode() + b"\n" + bytes([key.kind]) + key.public_key).digest()
-
-
 def _ed25519_spki(key: VerifierKey) -> bytes:
     loaded = Ed25519PublicKey.from_public_bytes(key.public_key)
     return loaded.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -11,7 +11,6 @@ bytes as received, never over something written again.
 Source: docs/evidence-format.md §1 to §3.
 """
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from evidence.schema import (
     Record,
     Text,
     Time,
+    encode_base64,
     format_time,
     parse_time,
 )
@@ -330,7 +330,7 @@ def from_wire(item: JSONValue) -> SignedStatement:
 def to_wire(signed: SignedStatement) -> dict[str, str]:
     """Write the wire form of one signed statement."""
     return {
-        "statement": base64.b64encode(signed.raw).decode("ascii"),
-        "signature": base64.b64encode(signed.signature).decode("ascii"),
+        "statement": encode_base64(signed.raw),
+        "signature": encode_base64(signed.signature),
         "key_id": signed.key_id,
     }

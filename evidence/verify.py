@@ -5,7 +5,8 @@ trusts; nothing in the package is believed because the package says so. Refuses 
 trust anchor, a time or a network from anywhere but its arguments. The same function stands
 behind the API, the command line and the tests.
 
-Source: docs/evidence-format.md §10 has this procedure in words, for other implementations.
+Source: docs/evidence-format.md §10 has this procedure in words and under the same numbers, for
+other implementations.
 """
 
 from collections.abc import Mapping
@@ -22,21 +23,22 @@ from evidence.entries import (
     check_keys,
     read_entries,
     read_logs,
-    require_original,
 )
 from evidence.errors import DigestMismatch, EvidenceError, KnownKeysInvalid, PackageInvalid
 from evidence.kinds.members import NAME, STATEMENT_ID
 from evidence.known_keys import KnownKeys
 from evidence.ladder import climb
 from evidence.package import (
+    FORMAT,
+    INDEX,
     MAX_SMALL_BYTES,
     ORIGINALS,
     Package,
     check_listed,
+    original_of,
     parse_manifest,
 )
-from evidence.packing import FORMAT
-from evidence.proven import Proven
+from evidence.proven import Proven, note_suspicion
 from evidence.report import Findings, Outcome, Report
 from evidence.schema import Choice, Record, Sequence, Time
 from evidence.statement import Statement
@@ -63,18 +65,25 @@ class _Opened:
 def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
     """Check a package against the keys that the caller trusts.
 
-    1. The container: one ZIP, one folder, plain names, sums within limits.
-    2. The bag: every member is listed once; every small member has its listed digest.
+    1. The container: one ZIP of the one layout, one folder, plain names, sums within limits.
+    2. The bag: its tag files, every member listed once, and the listed digest of each small one.
+       Where 1 or 2 cannot be read, nothing else is checked.
     3. The known keys: not expired at `at`, and for the package's deployment.
-    4. Each statement: its leaf names it, the leaf's key signed its bytes, it reads strictly.
-    5. Each log: its one checkpoint carries the pinned log's signatures; each leaf is in it.
-    6. Each key: enrolled in its registrar's unbroken chain, valid at the index, for the kind;
-       the server's word that this chain is whole.
-    7. Witnesses: the pinned quorum cosigned the checkpoint.
-    8. Time: tokens under pinned roots over the checkpoint and over a capture's signature;
-       unless the attested time is before the pinned date, both log algorithms are demanded.
-    9. Content: each original has the announced size and digest, hashed once.
-    10. Storage, sessions, the interval of time, custody and the ladder of each capture.
+    4. Each statement: its leaf names it, the leaf's key signed its bytes, it reads strictly,
+       and its proof does.
+    5. Each log: its one checkpoint carries the pinned log's signatures; each leaf is in it, and
+       each capture of the index is such a leaf's. What passes 4 and 5 is proven.
+    6. Each key: the registrar's chain is unbroken; each signer was valid at the index, for the
+       kind; the server's word that the chain of each capture's organ is whole.
+    7. Witnesses: no pinned one's line fails, and the pinned quorum cosigned the checkpoint.
+    8. Time: tokens under pinned roots over the checkpoint and over a capture's signature, none
+       of after `at`; unless the attested time is before the pinned date, both log algorithms are
+       demanded, without which 5 is failed after all; no key was suspected before others had seen
+       what it signed.
+    9. Content: each original has the announced size and digest, hashed once; none is another's.
+    10. Each capture: what the server stored (10.1), the opening of its session (10.2), whether
+        the session is whole (10.3), not after (10.4), not before (10.5), custody (10.6), and
+        the ladder (10.7).
 
     Args:
         stream: the package, seekable; it is the attacker's until proven otherwise.
@@ -97,11 +106,9 @@ def verify_package(stream: BinaryIO, known: KnownKeys, at: datetime) -> Report:
         _check_known(opened.audience, known, at, findings)  # 3
         entries = read_entries(opened.package, findings)  # 4
         views = read_logs(entries, known, findings)  # 5
-        proven = [_prove(opened.package, view, known, findings) for view in views]  # 6 to 8
-        for name in ("key.validity", "log.witnesses", "time.checkpoint", "time.signature"):
-            if views:
-                findings.conclude(name)
+        proven = [_prove(opened.package, view, known, at, findings) for view in views]  # 6 to 8
         captures = _captures(opened, proven, findings)
+        _conclude(proven, findings)
         _check_originals(opened, [entry.statement for entry, _ in captures], findings)  # 9
     gaps: dict[str, str | None] = {}
     ladders = tuple(climb(capture, where, findings, gaps) for capture, where in captures)  # 10
@@ -144,9 +151,10 @@ def _open(stream: BinaryIO, findings: Findings) -> _Opened | None:
 
 
 def _index(package: Package) -> JSONObject:
-    index = parse_canonical(package.read("data/index.json"), max_bytes=MAX_SMALL_BYTES)
+    index = parse_canonical(package.read(INDEX), max_bytes=MAX_SMALL_BYTES)
     _INDEX.check(index, "")
-    if len(set(cast("list[str]", index["captures"]))) != len(cast("list[str]", index["captures"])):
+    captures = cast("list[str]", index["captures"])
+    if len(set(captures)) != len(captures):
         raise PackageInvalid("The package's index names a capture twice.")
     return index
 
@@ -169,19 +177,23 @@ def _check_known(audience: str, known: KnownKeys, at: datetime, findings: Findin
     findings.conclude("known_keys.valid")
 
 
-def _prove(package: Package, view: LogView, known: KnownKeys, findings: Findings) -> Proven:
-    holders = check_keys(view, findings)  # 6
-    seen = witnessed(view, known, findings)  # 7
-    tokens = stamped_checkpoint(package, view, known, findings)  # 8
+def _prove(
+    package: Package, view: LogView, known: KnownKeys, at: datetime, findings: Findings
+) -> Proven:
+    holders = check_keys(view, known, findings)  # 6
+    seen = witnessed(view, known, at, findings)  # 7
+    tokens = stamped_checkpoint(package, view, known, at, findings)  # 8
     demand_ml_dsa(view, known, tokens, findings)
-    return Proven(
+    proven = Proven(
         view=view,
         holders=holders,
         witnessed=seen,
         tokens=tokens,
-        signature_tokens=stamped_signatures(package, view, known, findings),
+        signature_tokens=stamped_signatures(package, view, known, at, findings),
         policies={origin: log.policy for origin, log in known.logs.items()},
     )
+    note_suspicion(proven, findings)
+    return proven
 
 
 def _captures(
@@ -207,16 +219,34 @@ def _captures(
     return [logged[capture] for capture in opened.captures if capture in logged]
 
 
+def _conclude(proven: list[Proven], findings: Findings) -> None:
+    """Note the checks of steps 5 to 8 that judged something and failed nowhere.
+
+    Not before all of them are done: step 8 can still fail `log.checkpoint`.
+    """
+    kinds = {entry.statement.kind for where in proven for entry in where.view.entries}
+    judged = (
+        (proven, ("log.checkpoint", "log.inclusion", "log.witnesses", "time.checkpoint")),
+        (kinds & {"key"}, ("key.chain",)),
+        (kinds, ("key.validity", "key.suspicion")),
+        (kinds & {"capture"}, ("key.status", "time.signature")),
+    )
+    for something, names in judged:
+        for name in names if something else ():
+            findings.conclude(name)
+
+
 def _check_originals(opened: _Opened, captures: list[Statement], findings: Findings) -> None:
     """Hash each original once, for the list and for the capture; notes `content.digest`."""
     claimed: set[str] = set()
     for capture in captures:
         content = cast("JSONObject", capture.body["content"])
-        try:
-            name = require_original(opened.package.names(f"{ORIGINALS}{capture.id}."), capture.id)
-        except EvidenceError as error:
-            findings.error("content.digest", error, subject=capture.id, outcome=Outcome.UNCONFIRMED)
+        found = opened.package.names(original_of(capture.id))
+        if len(found) != 1:
+            none = PackageInvalid("The package does not hold exactly one original of the capture.")
+            findings.error("content.digest", none, subject=capture.id, outcome=Outcome.UNCONFIRMED)
             continue
+        [name] = found
         claimed.add(name)
         try:
             measured = measure(opened.package.pieces(name))

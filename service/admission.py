@@ -148,6 +148,7 @@ class Admission:
         Raises:
             StorageError: the log takes nothing now.
         """
+        self.log.require_taking()
         received_at = self.clock()
         announced: dict[str, bytes] = {}
         prepared: list[PendingStatement | Exception] = []
@@ -172,7 +173,11 @@ class Admission:
             body: what it says.
             about: the subject, where there is one.
             previous: the last earlier statement about the subject that the server knows.
+
+        Raises:
+            StorageError: the log takes nothing now; the server signs nothing then.
         """
+        self.log.require_taking()
         raw = make_statement(
             kind,
             audience=self.house.audience,

@@ -6,7 +6,7 @@ starts and closes them in reverse. Refuses to hold anything at module level.
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
-from service.captures.adopting import adopt_leftovers
+from service.captures.adopting import Adopting
 from service.captures.arrivals import Arrivals
 from service.captures.content import get_content, put_content
 from service.captures.gathering import Announcing
@@ -32,18 +32,21 @@ from service.captures.routes import (
 from service.captures.sandbox import Sandbox
 from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
-from service.context import Context, fresh_id, open_context
-from service.edge import AnyRequest, Deadline, Edge, exception_handlers
+from service.context import Context, Organ, fresh_id, open_context
+from service.edge import AnyRequest, Deadline, Edge, answer_options, exception_handlers
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
 from service.guards import provide_caller, provide_context
 from service.health import get_health, get_metrics, get_readiness
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
+from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
 from service.settings import Settings, find_unsafe, read_environment
+from service.storecheck import state_verdict
+from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
-from service.transparency.workflow import Attesting, Stamping, ask_witnesses
+from service.transparency.workflow import Attesting, Stamping
 from service.work.queue import Terms
 from service.work.worker import Task, Worker
 
@@ -114,7 +117,7 @@ def create_app(settings: Settings) -> Edge:
             await asyncio.to_thread(running.close)
 
     app = Litestar(
-        route_handlers=ROUTES,
+        route_handlers=[*answer_options(ROUTES), *ROUTES],  # else Litestar adds its own
         lifespan=[life_span],
         middleware=[Deadline(settings.request_timeout_s)],
         exception_handlers=exception_handlers(metrics),  # type: ignore[arg-type]
@@ -148,6 +151,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
 
     Raises:
         SettingsInvalid, StorageError: see `open_context`.
+        StoreUnproven: see `state_verdict`.
     """
     published = threading.Event()
     with ExitStack() as opening:
@@ -160,50 +164,76 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):
             _log.warning("development_only", reason=unsafe)
-        sandbox = Sandbox(workers=max(1, settings.inspect_workers))
-        opening.callback(sandbox.close)
-        reading = Reading(context, sandbox)
-        ingest = Ingest(context)
-        opening.callback(ingest.close)
-
-        def sealing() -> bool:
-            """Whether content is coming in or being sealed."""
-            return inbox.busy or ingest.busy
-
-        inspecting = Inspecting(context, reading, sandbox).task(sealing)
-        workers = _workers(context, ingest.task(), inspecting)
-        announcing = Announcing()
-        opening.callback(announcing.close)
-        arrivals = Arrivals(context.db, workers[0].wake)
-        arrivals.start()
-        opening.callback(arrivals.close)
-        inbox = Inbox(context, arrivals)
-        opening.callback(inbox.close)
-        adopt_leftovers(context, inbox)
-        attesting = Attesting(context, published)
-        for thread in (*workers, attesting):
-            thread.start()
-            opening.callback(thread.close)
-
-        def liveness() -> Mapping[str, bool]:
-            """Which threads are alive."""
-            return {
-                "arrivals": arrivals.alive,
-                "attesting": attesting.alive,
-                "workers": all(one.alive for one in workers),
-            }
-
-        return Running(
-            context=context,
-            announcing=announcing,
-            inbox=inbox,
-            reading=reading,
-            liveness=liveness,
-            close=opening.pop_all().close,
-        )
+        return _begin_to_work(context, published, opening)
 
 
-def _workers(context: Context, storing: Task, inspecting: Task) -> list[Worker]:
+def _begin_to_work(context: Context, published: threading.Event, opening: ExitStack) -> Running:
+    """Start every thread over an open context; what `opening` holds becomes the closing."""
+    sandbox = Sandbox(workers=max(1, context.settings.inspect_workers))
+    opening.callback(sandbox.close)
+    reading = Reading(context, sandbox)
+    ingest = Ingest(context)
+    opening.callback(ingest.close)
+
+    def sealing() -> bool:
+        """Whether content is coming in or being sealed."""
+        return inbox.busy or ingest.busy
+
+    def begin(organ: Organ) -> None:
+        """An organ's log is confirmed: what is left is taken up, then everybody may come."""
+        state_verdict(context, organ)
+        adopting.adopt(organ)
+        inbox.begin(organ)
+        published.set()
+
+    confirming = Confirming(context, begin)
+    inspecting = Inspecting(context, reading, sandbox).task(sealing)
+    workers = _workers(context, ingest.task(), inspecting, confirming.working_logs)
+    announcing = Announcing()
+    opening.callback(announcing.close)
+    arrivals = Arrivals(context.db, workers[0].wake)
+    arrivals.start()
+    opening.callback(arrivals.close)
+    inbox = Inbox(context, arrivals)
+    opening.callback(inbox.close)
+    adopting = Adopting(context, inbox)
+    opening.callback(confirming.close)
+    confirming.start()
+    if context.verdict is not None:
+        require_proven(context.settings, context.verdict)
+    if confirming.working_logs() is None:
+        adopting.put_unknown_aside()
+    attesting = Attesting(context, published)
+    for thread in (*workers, attesting):
+        thread.start()
+        opening.callback(thread.close)
+
+    def liveness() -> Mapping[str, bool]:
+        """Which threads are alive, and whether every organ of a confirmed log has begun."""
+        return {
+            "arrivals": arrivals.alive,
+            "attesting": attesting.alive,
+            "beginning": confirming.begun,
+            "confirming": confirming.alive,
+            "workers": all(one.alive for one in workers),
+        }
+
+    return Running(
+        context=context,
+        announcing=announcing,
+        inbox=inbox,
+        reading=reading,
+        liveness=liveness,
+        close=opening.pop_all().close,
+    )
+
+
+def _workers(
+    context: Context,
+    storing: Task,
+    inspecting: Task,
+    logs: Callable[[], Collection[str] | None],
+) -> list[Worker]:
     """One thread for each task, as many as the settings say for inspections; the first stores."""
     terms = Terms(lease_s=context.settings.lease_s, attempts=context.settings.work_attempts)
     tasks: list[Task] = [
@@ -220,6 +250,7 @@ def _workers(context: Context, storing: Task, inspecting: Task) -> list[Worker]:
             terms=terms,
             owner=f"{task.kind}-{context.new_id()}",
             metrics=context.metrics,
+            logs=logs,
         )
         for task in tasks
     ]

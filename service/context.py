@@ -8,7 +8,7 @@ start where two organs would share a log.
 import os
 import secrets
 import socket
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from service.access.bearer import Doorkeeper
 from service.admission import Admission, KeysInStep
 from service.law.signing import House
 from service.metrics import Metrics
+from service.objects import open_objects
 from service.problems import Problem
 from service.settings import (
     Deployment,
@@ -52,13 +53,25 @@ from storage.log.leading import LEASE_S
 from storage.log.shared_heads import SharedHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
-from storage.objects.local import LocalObjects
+from storage.objects.selftest import Verdict
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
-Witnessed = Callable[
-    [OrganSettings, tuple[VerifierKey, ...], Policy | None], Iterable[WitnessAnswer]
-]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What witnesses told of a log.
+
+    Attributes:
+        answers: of those that answered.
+        enough: whether these are enough for the log to sign.
+    """
+
+    answers: tuple[WitnessAnswer, ...]
+    enough: bool
+
+
+Witnessed = Callable[[OrganSettings, tuple[VerifierKey, ...], Policy | None, Database], Heard]
 Published = Callable[[str, CommittedHead], None]
 _LEADER_WAIT_S = 3 * LEASE_S
 """A start waits so long for the leader before it, which may have been killed a moment ago."""
@@ -110,6 +123,7 @@ class Context:
         places: where things lie.
         db: the database.
         objects: the object store.
+        verdict: of the object store's self-test, where it has one.
         staging: uploads on their way.
         organs: by id.
         doorkeeper: knows the tokens.
@@ -124,6 +138,7 @@ class Context:
     places: Places
     db: Database
     objects: ObjectStore
+    verdict: Verdict | None
     staging: Staging
     organs: Mapping[str, Organ]
     doorkeeper: Doorkeeper
@@ -174,10 +189,13 @@ def _node(settings: Settings) -> str:
 
 
 def nobody_asked(
-    _organ: OrganSettings, _log_keys: tuple[VerifierKey, ...], _policy: Policy | None
-) -> Iterable[WitnessAnswer]:
-    """No witness is asked."""
-    return ()
+    _organ: OrganSettings,
+    _log_keys: tuple[VerifierKey, ...],
+    _policy: Policy | None,
+    _db: Database,
+) -> Heard:
+    """No witness is asked: for a deployment that is being made, and whose log is new."""
+    return Heard(answers=(), enough=True)
 
 
 def nobody_told(_log: str, _head: CommittedHead) -> None:
@@ -196,7 +214,8 @@ def open_context(
 
     Args:
         settings: from the environment.
-        witnessed: asks an organ's witnesses what they know of its log, before it may sign.
+        witnessed: asks an organ's witnesses what they know of its log, before it may sign; where
+            too few answer the log is open for reading until `Log.confirm`.
         published: told of each publication, in the publisher's thread; must only wake somebody.
         clock: now, UTC.
         metrics: counts; new ones where none are given.
@@ -214,7 +233,9 @@ def open_context(
         heads = opening.enter_context(open_heads(settings, deployment))
         texts = TextKeys(places.text_keys)
         opening.callback(texts.close)
-        objects = LocalObjects(places.objects)
+        objects = open_objects(settings, clock)
+        if deployment.object_store not in (None, objects.store.store_id):
+            raise SettingsInvalid("The settings name another object store than `fengni init` did.")
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs: dict[str, Organ] = {}
         for organ in deployment.organs:
@@ -227,7 +248,8 @@ def open_context(
             deployment=deployment,
             places=places,
             db=db,
-            objects=objects,
+            objects=objects.store,
+            verdict=objects.verdict,
             staging=staging,
             organs=MappingProxyType(organs),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),
@@ -287,11 +309,13 @@ def _open_log(
 ) -> Log:
     log_id = organ.log.id
     signer = log_signer(settings, organ.log)
+    heard = witnessed(organ, signer.verifier_keys, _policy(settings, organ), stores.db)
     return Log.open(
         stores,
         signer=signer,
         clock=clock,
-        witnessed=witnessed(organ, signer.verifier_keys, _policy(settings, organ)),
+        witnessed=heard.answers,
+        confirmed=heard.enough,
         published=lambda head: published(log_id, head),
         candidate=Candidate(node=_node(settings), wait_s=_LEADER_WAIT_S),
     )

@@ -1,9 +1,9 @@
 """The rim of the service: what holds for every request, whatever the route.
 
 Does: gives each request an id, one log line and its counters; sets the headers that keep a
-browser from being clever; ends requests that take too long; and turns every exception into an
-RFC 9457 problem. Refuses: to log bodies, headers or query strings, and to tell a client the words
-of a foreign exception.
+browser from being clever; answers HEAD as GET without its body, and OPTIONS; ends requests that
+take too long; and turns every exception into an RFC 9457 problem. Refuses: to log bodies, headers
+or query strings, and to tell a client the words of a foreign exception.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from http import HTTPStatus
 from typing import Any, TypeAlias, cast
 
 import msgspec
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, route
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import (
     ASGIApp,
@@ -56,6 +57,8 @@ _OF_STATUS = {
 _QUERY_NAMES = {"minimum": "min", "form": "as"}
 """Query parameters whose names Python keeps for itself."""
 
+_ENDING = "ending"
+_HEAD = "head"
 _TIMED_OUT_RETRY_S = 5
 AnyRequest: TypeAlias = Request[Any, Any, Any]  # user, auth and state types are not used here
 _log = get_logger("edge")
@@ -83,16 +86,20 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the application's life span."""
         if scope["type"] != "http":
-            try:
-                await self.app(scope, receive, send)
-            except ExceptionGroup as group:
-                [error] = group.exceptions  # the reason, not the plumbing around it
-                raise error from None
+            await self._live(scope, receive, send)
             return
         started = time.monotonic()
         request_id = self._new_id()
         members = cast("dict[str, Any]", scope)  # what ASGI says it is, before Litestar's types
-        members.setdefault("state", {})["request_id"] = request_id
+        method = str(members.get("method", ""))
+        head = method == "HEAD"
+        if head:  # no route answers it by itself
+            members["method"] = "GET"
+            send = _without_body(send)
+        ending: list[Callable[[], None]] = []
+        members.setdefault("state", {}).update(
+            {"request_id": request_id, _ENDING: ending, _HEAD: head}
+        )
         status = 0
         unread = _has_body(members)
 
@@ -118,19 +125,42 @@ class Edge:
         try:
             await self.app(scope, watch if unread else receive, send_with_headers)
         finally:
-            self._count(members, status, time.monotonic() - started, request_id)
+            for act in ending:
+                act()
+            template = str(members.get("path_template") or "none")
+            self._count(method, template, status, time.monotonic() - started, request_id)
 
-    def _count(self, scope: dict[str, Any], status: int, seconds: float, request_id: str) -> None:
-        route = str(scope.get("path_template") or "none")
-        self._metrics.count_request(route, status, seconds)
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except ExceptionGroup as group:
+            [error] = group.exceptions  # the reason, not the plumbing around it
+            raise error from None
+
+    def _count(
+        self, method: str, template: str, status: int, seconds: float, request_id: str
+    ) -> None:
+        self._metrics.count_request(template, status, seconds)
         self._lines.info(
             "request",
             request=request_id,
-            method=str(scope.get("method", "")),
-            route=route,
+            method=method,
+            route=template,
             status=status,
             duration_ms=round(seconds * 1000, 1),
         )
+
+
+def _without_body(send: Send) -> Send:
+    """Pass an answer on as HEAD wants it (RFC 9110 section 9.3.2)."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+        elif not message.get("more_body", False):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return send_head
 
 
 def _has_body(scope: dict[str, Any]) -> bool:
@@ -210,7 +240,7 @@ def exception_handlers(metrics: Metrics) -> Handlers:
         response = answer(request, _of_framework(error))
         for name, value in (error.headers or {}).items():
             if name.lower() == "allow":
-                response.headers["allow"] = value
+                response.headers["allow"] = allowed(value.split(", "))
         return response
 
     def too_deep(request: AnyRequest, _error: RecursionError) -> Response[bytes]:
@@ -264,6 +294,48 @@ def _complete(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> _RawHe
 def request_id_of(request: AnyRequest) -> str:
     """The id that `Edge` gave the request."""
     return str(request.scope["state"]["request_id"])
+
+
+def answer_options(routes: Iterable[HTTPRouteHandler]) -> list[HTTPRouteHandler]:
+    """The routes that answer OPTIONS: 204, with what the address allows (RFC 9110 section 9.3.7).
+
+    Litestar's own names the methods of one of the address's routes only.
+    """
+    methods: dict[str, set[str]] = {}
+    for one in routes:
+        for path in one.paths:
+            methods.setdefault(path, {"OPTIONS"}).update(map(str, one.http_methods))
+    return [_options_route(path, allowed(found)) for path, found in methods.items()]
+
+
+def _options_route(path: str, allow: str) -> HTTPRouteHandler:
+    @route(path, http_method="OPTIONS", status_code=204, include_in_schema=False)
+    async def get_options() -> Response[None]:
+        """What may be asked here; needs no token."""
+        return Response(None, status_code=HTTPStatus.NO_CONTENT, headers={"allow": allow})
+
+    return get_options
+
+
+def allowed(methods: Iterable[str]) -> str:
+    """The value of `Allow` for the methods of an address's routes: where GET is, HEAD is too."""
+    found = set(methods)
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
+
+
+def asks_head(request: AnyRequest) -> bool:
+    """Whether the answer's body is not wanted; a route that need not make it should not."""
+    return bool(request.scope["state"][_HEAD])
+
+
+def at_end(request: AnyRequest, act: Callable[[], None]) -> None:
+    """Have something done when the request has ended, however that happens.
+
+    Args:
+        request: being answered.
+        act: called in the event loop's thread; must not block or raise.
+    """
+    request.scope["state"][_ENDING].append(act)
 
 
 def pointer_of(path: str) -> str:

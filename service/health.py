@@ -1,9 +1,11 @@
 """For those who watch the service: is it alive, may it be used, what has it done.
 
 Does: answers without a token and tells nothing about captures. Refuses to call itself ready while
-a log is halted, the server's key is not enrolled, a worker is dead or the disk is full.
+a log is halted or waits for its witnesses, the server's key is not enrolled, a worker is dead or
+the disk is full.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
@@ -53,6 +55,7 @@ def get_readiness(
     for organ in context.organs.values():
         status = organ.log.status()
         checks[f"log_{organ.log_id}"] = status.halted is None
+        checks[f"witnesses_{organ.log_id}"] = status.confirmed
         checks[f"publication_{organ.log_id}"] = status.publication is None
         checks[f"server_key_{organ.id}"] = _enrolled(organ)
     failed = sorted(name for name, passed in checks.items() if not passed)
@@ -88,8 +91,11 @@ def _database(context: Context) -> bool:
 
 
 def _disk(context: Context) -> bool:
+    reserve_bytes = context.settings.disk_reserve_bytes
     free_bytes = context.objects.free_bytes()
-    return free_bytes is None or free_bytes > context.settings.disk_reserve_bytes
+    if free_bytes is None:  # objects lie elsewhere; uploads still wait here
+        free_bytes = shutil.disk_usage(context.places.staging).free
+    return free_bytes > reserve_bytes
 
 
 def _enrolled(organ: Organ) -> bool:

@@ -1,17 +1,22 @@
-"""The API's description: what Litestar cannot know is completed here, and shown as one page.
+"""The API's description: what Litestar cannot know is completed here.
 
-Does: closes the schemas that refuse unknown members, documents streamed bodies, problems and the
-bearer token, and renders the whole as a page without scripts that loads nothing from anywhere.
-Refuses to describe routes by hand: they come from the application itself.
+Does: closes the schemas that refuse unknown members, and documents streamed bodies, conditions,
+problems and the bearer token. Refuses to describe routes by hand: they come from the application
+itself.
 """
 
-import html
-from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from litestar import Litestar
+from litestar.routes import HTTPRoute
 
 from service.problems import MEDIA_TYPE, REGISTRY
+
+ITEM_OPTION = "item"
+"""A route's pair of a member and a form: the items of that list, where it reads them one by one."""
+
+_REF = "#/components/schemas/{name}"
 
 Document = dict[str, Any]  # OpenAPI 3.1 is JSON whose depth is anybody's
 _CLOSED = ("WireStatement", "Announcement", "ExportRequest")
@@ -30,18 +35,29 @@ _PROBLEM: Document = {
         "errors": {"type": "array", "items": {"type": "object"}},
     },
 }
-_STREAMED = {
+_BINARY: Document = {"type": "string", "format": "binary"}
+_STREAMED: Document = {
     "required": True,
-    "description": "The bytes, raw. `Content-Digest: sha-256=:…:` (RFC 9530) is honoured.",
-    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    "description": "The bytes, raw. `Content-Digest: sha-256=:…:` (RFC 9530) is checked.",
+    "content": {"application/octet-stream": {"schema": _BINARY}},
 }
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-h2{margin-top:2.5rem;border-top:1px solid #ccc;padding-top:1rem}code,pre{font:14px/1.4 monospace}
-.method{display:inline-block;min-width:4rem;font-weight:700;color:#7a2e1d}
-pre{background:#f5f2ec;padding:.75rem;overflow-x:auto}table{border-collapse:collapse}
-td,th{border:1px solid #ccc;padding:.25rem .6rem;text-align:left;vertical-align:top}
-"""
+_ORIGINAL: Document = {
+    media_type: {"schema": _BINARY}
+    for media_type in ("application/octet-stream", "image/*", "video/*")
+}
+_TOLD = {
+    "Range": "One range of bytes; several mean the whole.",
+    "If-Range": "The tag of the content that the range belongs to; another one means the whole.",
+    "If-None-Match": "Tags of what the asker has already; 304 where this is among them.",
+    "Content-Digest": "RFC 9530; its sha-256 is checked.",
+    "ETag": "The SHA-256 of the whole.",
+    "Repr-Digest": "RFC 9530: the SHA-256 of the whole, also beside a part of it.",
+    "Content-Range": "Where the part lies, and how long the whole is.",
+    "Content-Disposition": "A name that the server chose.",
+    "Location": "Where the export is shown.",
+    "Retry-After": "Whole seconds after which the same request may succeed.",
+}
+"""What the headers say that a request or an answer may carry."""
 
 
 def describe(app: Litestar) -> Document:
@@ -54,76 +70,106 @@ def describe(app: Litestar) -> Document:
             schema["additionalProperties"] = False
     schemas["Problem"] = _PROBLEM
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    _complete_items(app, document)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _complete(path, method, operation)
     return document
 
 
-def render_page(document: Mapping[str, Any]) -> str:
-    """The same document as one HTML page; every text is escaped."""
-    parts = [
-        "<!doctype html><html lang=en><head><meta charset=utf-8>",
-        f"<title>{_text(document['info']['title'])}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_text(document['info']['title'])} {_text(document['info']['version'])}</h1>",
-        "<p>The same as <a href=/openapi.json>openapi.json</a>; no part of it is loaded.</p>",
+def _complete_items(app: Litestar, document: Document) -> None:
+    """Say what a list holds that its route reads one by one, and that its type leaves open."""
+    schemas = document["components"]["schemas"]
+    handlers = [
+        (route.path_format, handler)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if ITEM_OPTION in handler.opt
     ]
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            parts.append(_operation(path, method, operation))
-    parts.append("<h2 id=problems>Problems</h2><table><tr><th>code<th>status<th>title<th>标题")
-    parts += [
-        f"<tr id={kind.code}><td><code>{kind.code}</code><td>{kind.status}"
-        f"<td>{_text(kind.title)}<td lang=zh>{_text(kind.title_zh)}"
-        for kind in REGISTRY.values()
-    ]
-    parts.append("</table></body></html>")
-    return "".join(parts)
+    for path, handler in handlers:
+        member, form = handler.opt[ITEM_OPTION]
+        (item,), forms = msgspec.json.schema_components([form], ref_template=_REF)
+        schemas.update(forms)
+        [method] = handler.http_methods
+        body = document["paths"][path][method.lower()]["requestBody"]["content"]
+        name = body["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        schemas[name]["properties"][member]["items"] = item
 
 
 def _complete(path: str, method: str, operation: Document) -> None:
     responses = operation.setdefault("responses", {})
     for status in [status for status in responses if status.startswith("4")]:
         del responses[status]  # Litestar's own form of a problem, which this service never sends
-    responses["default"] = {
-        "description": "A problem, RFC 9457.",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
+    for answer in responses.values():
+        for media_type, content in answer.get("content", {}).items():
+            content["schema"] = _schema_of(media_type, content["schema"])
+    responses["default"] = _problem("A problem, RFC 9457.", "Retry-After")
     if not path.startswith(_PUBLIC):
         operation["security"] = [{"bearer": []}]
-    if method == "put" and path.endswith("/content"):
-        operation["requestBody"] = _STREAMED
-        responses["200"] = {**responses["201"], "description": "It had arrived before."}
-    if method == "get" and path.endswith("/content"):
-        responses["206"] = {**responses["200"], "description": "The range that was asked for."}
+    if (method, path) == ("post", "/v1/exports"):
+        responses["201"]["headers"] = _headers("Location")
+    if path.endswith("/package"):
+        operation["parameters"] += _parameters("If-None-Match")
+        responses["200"]["headers"] = _headers("ETag", "Content-Disposition")
+        responses["304"] = {"description": "The asker has it already.", "headers": _headers("ETag")}
+    if path.endswith("/content"):
+        _complete_content(method, operation, responses)
     if path == "/readyz":
         responses["503"] = {**responses["200"], "description": "Not ready."}
 
 
-def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
-    rows = [
-        f"<tr><td><code>{_text(one['name'])}</code><td>{_text(one['in'])}"
-        f"<td>{'yes' if one.get('required') else 'no'}<td>{_text(one.get('description', ''))}"
-        for one in operation.get("parameters", [])
-    ]
-    bodies = [
-        f"<p>Body: <code>{_text(media_type)}</code></p>"
-        for media_type in operation.get("requestBody", {}).get("content", {})
-    ]
-    answers = [
-        f"<tr><td>{_text(status)}<td>{_text(answer['description'])}"
-        f"<td><code>{_text(', '.join(answer.get('content', {})))}</code>"
-        for status, answer in operation["responses"].items()
-    ]
-    table = "<table><tr><th>parameter<th>in<th>required<th>"
-    return (
-        f"<h2><span class=method>{_text(method.upper())}</span> <code>{_text(path)}</code></h2>"
-        f"<p><b>{_text(operation.get('summary', ''))}</b></p>"
-        f"<p>{_text(operation.get('description', ''))}</p>{''.join(bodies)}"
-        f"{table + ''.join(rows) + '</table>' if rows else ''}"
-        f"<table><tr><th>status<th><th>media type{''.join(answers)}</table>"
-    )
+def _complete_content(method: str, operation: Document, responses: Document) -> None:
+    """What streams: the bytes of a capture, in and out."""
+    if method == "put":
+        operation["parameters"] += _parameters("Content-Digest")
+        operation["requestBody"] = _STREAMED
+        responses["200"] = {**responses["201"], "description": "It had arrived before."}
+        return
+    operation["parameters"] += _parameters("Range", "If-Range", "If-None-Match")
+    headers = ("ETag", "Repr-Digest", "Content-Disposition")
+    responses["200"] = {
+        "description": "The original, under its announced media type or as octets where a browser"
+        " might run it; or the preview, a JPEG without a tag.",
+        "headers": _headers(*headers),
+        "content": _ORIGINAL,
+    }
+    responses["206"] = {
+        "description": "The range of the original that was asked for.",
+        "headers": _headers(*headers, "Content-Range"),
+        "content": _ORIGINAL,
+    }
+    responses["304"] = {
+        "description": "The asker has the original already; this is no reading.",
+        "headers": _headers("ETag"),
+    }
+    responses["416"] = _problem("`range_refused`: nothing of the content lies in the range.")
 
 
-def _text(value: object) -> str:
-    return html.escape(str(value))
+def _schema_of(media_type: str, schema: Document) -> Document:
+    """What Litestar knows, corrected where a route answers with bytes that it wrote itself."""
+    if media_type == "application/json" or media_type.startswith("text/"):
+        return schema
+    return {"type": "object"} if media_type.endswith("+json") else _BINARY
+
+
+def _ref(name: str) -> Document:
+    return {"$ref": _REF.format(name=name)}
+
+
+def _problem(description: str, *headers: str) -> Document:
+    content = {MEDIA_TYPE: {"schema": _ref("Problem")}}
+    return {"description": description, "headers": _headers(*headers), "content": content}
+
+
+def _headers(*names: str) -> Document:
+    return {
+        name: {"description": _TOLD[name], "schema": {"type": "string"}} for name in sorted(names)
+    }
+
+
+def _parameters(*names: str) -> list[Document]:
+    return [
+        {"name": name, "in": "header", "required": False, **header}
+        for name, header in _headers(*names).items()
+    ]

@@ -128,6 +128,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("key_unknown", 403, "No registrar enrolled this key", "密钥未经登记"),
     ("key_not_yet_valid", 403, "The key was not enrolled yet", "密钥尚未生效"),
     ("key_revoked", 403, "The key was revoked", "密钥已被吊销"),
+    ("key_suspected", 403, "The key is suspected of misuse", "密钥涉嫌被冒用"),
     ("key_role_refused", 403, "The key may not sign this", "该密钥无权签署此类声明"),
     ("key_chain_broken", 422, "The registrar's chain has a gap", "登记链不连续"),
     ("quorum_missing", 409, "Too few witnesses have cosigned", "见证签名数量不足"),
@@ -154,6 +155,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("head_conflict", 503, "Another writer moved the log's head", "日志头被其他写入者移动"),
     ("unavailable", 503, "The store does not answer", "存储不可用"),
     ("leadership_lost", 503, "Another node keeps this log now", "该日志已由另一节点接管"),
+    ("log_unconfirmed", 503, "The log waits for its witnesses", "日志正在等待见证方确认"),
     ("sync_failed", 503, "The disk did not confirm", "磁盘未确认写入"),
     ("disk_reserve_reached", 507, "No room above the reserve", "剩余空间已达预留下限"),
 )
@@ -168,6 +170,7 @@ RETRY_AFTER_S: Mapping[str, int] = MappingProxyType(
         "unavailable": 5,
         "head_conflict": 5,
         "leadership_lost": 5,
+        "log_unconfirmed": 5,
         "log_rolled_back": 60,
         "sync_failed": 60,
     }

@@ -85,7 +85,7 @@ async def _serve(settings: Settings, listening: Callable[[], None]) -> None:
     announcing = loop.create_task(_announce(settings, listening))
     try:
         await server.serve()
-    except Exception:
+    except Exception:  # granian's own word for a start that failed; ours is raised below
         if app.failure is None:
             raise
     finally:
@@ -131,7 +131,7 @@ class _Watched:
 
         try:
             await self._app(scope, receive, tell)
-        except Exception as error:
+        except Exception as error:  # raised again
             self.failure = error
             if not told:
                 failed: LifeSpanStartupFailedEvent = {

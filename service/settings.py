@@ -36,6 +36,24 @@ class SettingsInvalid(Exception):
     """A variable or the deployment file is wrong; the message names which and why."""
 
 
+class Secret:
+    """A text that is never shown: not in a log, an error or a traceback."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        """Keep it."""
+        self._text = text
+
+    def __repr__(self) -> str:
+        """Nothing of it."""
+        return "Secret(…)"
+
+    def reveal(self) -> str:
+        """The text, for the one who needs it."""
+        return self._text
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that the environment can say. Sizes in bytes, times in seconds.
 
@@ -66,6 +84,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         lease_s: how long a piece of work stays with one worker.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
+        objects: where originals are kept: `local`, a directory of this machine, or `s3`, a bucket
+            with Object Lock.
+        objects_unproven: what happens where the bucket fails its self-test: `refuse` to start, or
+            start and `state` the level `s3-unproven` of everything that is stored.
+        intake_days: for how many days a new object is locked at least; locks only grow.
+        s3_endpoint: `https://host` or `https://host:port` of the S3 server.
+        s3_bucket: the bucket; `fengni init` makes it with Object Lock where there is none.
+        s3_region: as the server calls it.
+        s3_access_key: of the account that puts objects; better in a file.
+        s3_access_key_file: file that holds the access key and nothing else.
+        s3_secret_key: of the account that puts objects; better in a file.
+        s3_secret_key_file: file that holds the secret key and nothing else.
+        s3_ca_file: PEM file of the authorities that may vouch for the server, else the usual ones.
+        s3_lock_mode: `compliance`, which no account lifts, or `governance`, which some may.
+        s3_timeout_s: how long connecting to the server, and each wait for bytes, may take.
     """
 
     folder: Path
@@ -90,6 +123,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     lease_s: Seconds = 60
     work_attempts: Count = 8
     inspect_workers: Annotated[int, Meta(ge=0, le=64)] = 2
+    objects: Literal["local", "s3"] = "local"
+    objects_unproven: Literal["refuse", "state"] = "refuse"
+    intake_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
+    s3_endpoint: str | None = None
+    s3_bucket: str | None = None
+    s3_region: str = "us-east-1"
+    s3_access_key: Secret | None = None
+    s3_access_key_file: Path | None = None
+    s3_secret_key: Secret | None = None
+    s3_secret_key_file: Path | None = None
+    s3_ca_file: Path | None = None
+    s3_lock_mode: Literal["compliance", "governance"] = "compliance"
+    s3_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 30
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -145,12 +191,22 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `fengni init` fixed for this deployment; paths are relative to its folder."""
+    """What `fengni init` fixed for this deployment; paths are relative to its folder.
+
+    Attributes:
+        audience: its stable id.
+        organs: whose logs it keeps.
+        database_url: where its database is, else in its folder.
+        heads_url: where the heads of its logs are, else in its folder.
+        object_store: id of the store that its `stored` statements name.
+        development_keys: whether its keys were made for a demonstration.
+    """
 
     audience: Slug
     organs: Annotated[tuple[OrganSettings, ...], Meta(min_length=1, max_length=200)]
     database_url: DatabaseUrl | None = None
     heads_url: ServerUrl | None = None
+    object_store: str | None = None
     development_keys: bool = False
 
 
@@ -240,7 +296,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if "folder" not in given:
         raise SettingsInvalid(f"{PREFIX}FOLDER names no deployment; make one with `fengni init`.")
     try:
-        return msgspec.convert(given, Settings, strict=False, dec_hook=_path)
+        return msgspec.convert(given, Settings, strict=False, dec_hook=_from_text)
     except msgspec.ValidationError as error:
         raise SettingsInvalid(f"A {PREFIX} variable is malformed: {error}.") from error
 
@@ -294,6 +350,8 @@ def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
         ]
         if not organ.witnesses:
             found.append(f"the organ {organ.id} has no witness")
+    if settings.objects == "s3" and not (settings.s3_endpoint or "").startswith("https://"):
+        found.append("the object store is spoken to without TLS")
     if settings.disk_reserve_bytes < GIB:
         found.append("the disk reserve is below 1 GiB")
     return found
@@ -304,7 +362,7 @@ def _require_distinct(names: list[str], what: str) -> None:
         raise SettingsInvalid(f"The deployment names an {what} twice.")
 
 
-def _path(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
+def _from_text(kind: type, value: object) -> object:
+    if kind in (Path, Secret) and isinstance(value, str):
+        return kind(value)
     raise TypeError("a setting of a type that the environment cannot say")

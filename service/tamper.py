@@ -24,7 +24,7 @@ from sqlalchemy import Connection, text
 
 from evidence.canonical import parse_canonical
 from evidence.errors import EvidenceError
-from evidence.package import ORIGINALS, Package
+from evidence.package import INDEX, ORIGINALS, Package
 from evidence.tlog.tiles import TILE_WIDTH, TileName
 from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
 from service.setup.deployment import DEVELOPMENT_MARK
@@ -150,6 +150,8 @@ def _find(connection: Connection, log: str, beginning: str | None) -> StoredReco
 
 
 def _flip_object(victim: _Victim) -> tuple[str, int, int]:
+    if not victim.places.objects.is_dir():
+        raise TamperRefused("The objects lie in S3, where a locked one cannot be flipped.")
     log, capture = victim.organ.log.id, victim.record.statement_id
     with victim.db.read() as connection:
         about = records.records_about(connection, log, capture)
@@ -205,7 +207,7 @@ def _flip_package(path: Path, audience: str) -> Flip:
     try:
         with path.open("rb") as stream:
             package = Package(stream)
-            index = parse_canonical(package.read("data/index.json"), max_bytes=path.stat().st_size)
+            index = parse_canonical(package.read(INDEX), max_bytes=path.stat().st_size)
             original = next(name for name in package.names() if name.startswith(ORIGINALS))
             first = next(package.pieces(original))
             start = stream.tell() - len(first)

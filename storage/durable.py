@@ -36,6 +36,7 @@ READ_BACK_BYTES = 1 << 18
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o400
+PRIVATE_MODE = 0o600
 
 _SCRATCH = "tmp"
 _SCRATCH_PREFIX = "new-"
@@ -85,6 +86,26 @@ def open_file(name: str | Path, folder: int | None = None) -> int:
         return fd
     os.close(fd)
     raise IntegrityAlarm("something that is no regular file lies under a name of this store")
+
+
+def keep_private(database: Path) -> None:
+    """See to it that only its owner reads an SQLite database; an empty one is made if needed.
+
+    SQLite gives what it writes beside a database, such as `-wal`, the database's own mode. A
+    database that is there is never opened here: closing it would drop SQLite's locks on it.
+
+    Raises:
+        Unavailable, DiskReserveReached: the disk refused.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with disk_errors("making a database private"):
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(database, flags, PRIVATE_MODE))
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):  # SQLite removes them as it likes
+                path = f"{database}{suffix}"
+                if stat.S_IMODE(os.stat(path).st_mode) & ~PRIVATE_MODE:
+                    os.chmod(path, PRIVATE_MODE)
 
 
 def write_fully(fd: int, data: bytes | bytearray | memoryview) -> None:

@@ -15,6 +15,7 @@ Each class has a stable `code` that appears in problems, findings and logs.
     ├── HeadConflict                  head_conflict         another writer moved the log's head
     └── Unavailable                   unavailable           the store does not answer as it should
         ├── LeadershipLost            leadership_lost       another node sequences the log now
+        ├── LogUnconfirmed            log_unconfirmed       no witness has told how far it was
         ├── SyncFailed                sync_failed           the disk did not confirm; never retried
         └── DiskReserveReached        disk_reserve_reached  no room above the reserve
 """
@@ -96,6 +97,12 @@ class LeadershipLost(Unavailable):
     """Another node took the log over; what was not committed before can be sent again there."""
 
     code = "leadership_lost"
+
+
+class LogUnconfirmed(Unavailable):
+    """Too few witnesses have told how far the log was: nothing is signed, all can be read."""
+
+    code = "log_unconfirmed"
 
 
 class SyncFailed(Unavailable):

@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis profiles, the foreign test material, and database servers."""
+"""What all tests share: Hypothesis profiles, foreign material, database and S3 servers."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 from storage.db.engine import migrate
 from tests.postgres import PostgresServer, embedded_binaries, running, system_binaries
+from tests.stores.ceph import Ceph, running_ceph
+from tests.stores.weed import Weed, running_weed
 from tests.tools import ROOT
 
 # With CI set the examples are the same in every run; elsewhere each run looks at new ones.
@@ -61,3 +63,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         server: PostgresServer = request.getfixturevalue(request.param)
         with server.database() as name:
             yield server.url(name)
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Weed]:
+    """A running SeaweedFS; each test takes a bucket of its own."""
+    with running_weed(tmp_path_factory.mktemp("weed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A running Ceph gateway; each test takes a bucket of its own."""
+    with running_ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server

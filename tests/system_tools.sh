@@ -11,6 +11,10 @@ need() { # need PROBE PACKAGE: the package is wanted unless the probe (a command
 
 need openssl openssl
 need /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog golang-golang-x-mod-dev
+need radosgw radosgw
+need ceph-mon ceph-mon
+need ceph-osd ceph-osd
+need ceph ceph-common
 if [[ ${1:-test} == bench ]]; then
   need nginx nginx
   need wrk wrk
@@ -31,5 +35,6 @@ if [[ ! -e $policy ]]; then
   trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-install() { apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }
-install 2>/dev/null || { apt-get update -qq && install; } || echo "apt could not install: ${missing[*]}" >&2
+install() { apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+install "${missing[@]}" 2>/dev/null || { apt-get update -qq && install "${missing[@]}"; } ||
+  for package in "${missing[@]}"; do install "$package" || echo "apt could not install $package" >&2; done

@@ -234,9 +234,10 @@ def checks_page() -> str:
     outcomes = ", ".join(f"`{outcome}`" for outcome in Outcome)
     rungs = " → ".join(f"`{rung}`" for rung in RUNGS)
     return (
-        "# Checks\n\nWhat `verify` asks, in the order of its procedure. Each check has one of four "
-        f"outcomes: {outcomes}. A check that decides keeps the whole package from passing when its "
-        "answer is missing; content that changed always does.\n\n"
+        "# Checks\n\nWhat `verify` asks, in the order of "
+        "[its procedure](../evidence-format.md#10-the-procedure). An answer is one of four: "
+        f"{outcomes}; a check that was not reached has none. A check that decides keeps the whole "
+        "package from passing when it cannot confirm; content that changed always does.\n\n"
         + table(("check", "proves, when it passes", "stops", "decides"), rows)
         + f"\nThe ladder of each capture: {rungs}.\n\n{PROVEN}\n\n{NOT_PROVEN}\n"
     )

@@ -2,7 +2,8 @@
 
 Signed by the server after it read the bytes back. `content` repeats the announced bytes;
 `object` names what lies in the store (another digest where a retention class encrypts).
-`assurance` is the store's measured level, never better than it is. `about` is the capture.
+`assurance` is the store's measured level, never better than it is (`s3-unproven`: an S3 store
+whose locks did not pass its self-test). `about` is the capture.
 """
 
 from evidence.kinds.members import (
@@ -17,6 +18,7 @@ from evidence.kinds.members import (
 from evidence.schema import Choice, Integer, Record, Text, Time
 
 ASSURANCE = (
+    "s3-unproven",
     "directory-mode-bits",
     "directory-append-only-immutable",
     "s3-object-lock-governance",

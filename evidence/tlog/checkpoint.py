@@ -16,7 +16,6 @@ Source: C2SP tlog-checkpoint.
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,15 +23,15 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from evidence.errors import CheckpointInvalid, SignatureInvalid
+from evidence.errors import CheckpointInvalid, FieldInvalid, SignatureInvalid
 from evidence.merkle import EMPTY_ROOT, HASH_BYTES
+from evidence.schema import decode_base64, encode_base64
 from evidence.tlog.cosignature import ml_dsa_key, ml_dsa_line, verify_timestamped
 from evidence.tlog.note import (
     ED25519,
     Note,
     NoteSignature,
     VerifierKey,
-    decode_base64,
     is_line,
     parse_note,
     signature_line,
@@ -77,7 +76,7 @@ class Checkpoint:
 
     def body(self) -> str:
         """Return the note text: origin, size, root and extensions, each with its newline."""
-        lines = (self.origin, str(self.size), b64encode(self.root).decode(), *self.extensions)
+        lines = (self.origin, str(self.size), encode_base64(self.root), *self.extensions)
         return "".join(f"{line}\n" for line in lines)
 
 
@@ -179,7 +178,7 @@ def parse_checkpoint_body(text: str) -> Checkpoint:
         raise CheckpointInvalid("the checkpoint's tree size is not a decimal number")
     try:
         root_hash = decode_base64(root)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise CheckpointInvalid("the checkpoint's root hash is not canonical base64") from error
     return Checkpoint(origin=origin, size=int(size), root=root_hash, extensions=tuple(extensions))
 

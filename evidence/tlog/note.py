@@ -14,7 +14,6 @@ Source: C2SP signed-note.
 """
 
 import re
-from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -22,7 +21,8 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from evidence.errors import KeyInvalid, NoteInvalid, SignatureInvalid, TooLarge
+from evidence.errors import FieldInvalid, KeyInvalid, NoteInvalid, SignatureInvalid, TooLarge
+from evidence.schema import decode_base64, encode_base64
 
 ED25519: Final = 0x01
 """Signature type of a log: Ed25519 over the note's text."""
@@ -113,14 +113,19 @@ class VerifierKey:
             raise KeyInvalid("a verifier key is of an unknown type or of the wrong length")
 
     @property
-    def key_id(self) -> bytes:
-        """SHA-256(name ‖ 0x0A ‖ type ‖ public key)[:4], as signature lines name the key."""
+    def full_key_id(self) -> bytes:
+        """SHA-256(name ‖ 0x0A ‖ type ‖ public key), 32 bytes; Rekor v2's log id."""
         material = self.name.encode() + b"\n" + bytes([self.kind]) + self.public_key
-        return sha256(material).digest()[:KEY_ID_BYTES]
+        return sha256(material).digest()
+
+    @property
+    def key_id(self) -> bytes:
+        """The first 4 bytes of `full_key_id`, as signature lines name the key."""
+        return self.full_key_id[:KEY_ID_BYTES]
 
     def encode(self) -> str:
         """Return the vkey text `<name>+<8 hex digits>+<base64 of type ‖ public key>`."""
-        material = b64encode(bytes([self.kind]) + self.public_key).decode()
+        material = encode_base64(bytes([self.kind]) + self.public_key)
         return f"{self.name}+{self.key_id.hex()}+{material}"
 
     def made(self, signature: NoteSignature) -> bool:
@@ -140,7 +145,7 @@ def is_line(text: str) -> bool:
 
 def signature_line(signature: NoteSignature) -> str:
     """Return `— <name> <base64 of key id ‖ signature>` with its newline."""
-    encoded = b64encode(signature.key_id + signature.value).decode()
+    encoded = encode_base64(signature.key_id + signature.value)
     return f"— {signature.name} {encoded}\n"
 
 
@@ -190,7 +195,7 @@ def parse_signature_line(line: str) -> NoteSignature:
         raise NoteInvalid("a signature line does not begin with an em dash and a space")
     try:
         raw = decode_base64(encoded)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise NoteInvalid("a signature is not in canonical base64") from error
     return NoteSignature(name=name, key_id=raw[:KEY_ID_BYTES], value=raw[KEY_ID_BYTES:])
 
@@ -212,7 +217,7 @@ def parse_vkey(text: str) -> VerifierKey:
         raise KeyInvalid("a verifier key lacks its eight lowercase hex digits")
     try:
         material = decode_base64(encoded)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise KeyInvalid("a verifier key is not in canonical base64") from error
     if not material:
         raise KeyInvalid("a verifier key is empty")
@@ -234,15 +239,3 @@ def verify_ed25519(public_key: bytes, signature: bytes, message: bytes) -> None:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except InvalidSignature as error:
         raise SignatureInvalid("an Ed25519 signature does not verify") from error
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode standard base64 that encodes back to the same text.
-
-    Raises:
-        ValueError: another alphabet, missing padding, whitespace or stray bits.
-    """
-    raw = b64decode(text, validate=True)
-    if b64encode(raw).decode() != text:
-        raise ValueError("not canonical base64")
-    return raw

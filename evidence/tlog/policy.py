@@ -17,7 +17,7 @@ Source: C2SP tlog-policy.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -165,11 +165,19 @@ class Policy:
             times = [verify_cosignature(head, line, key) for line in lines if key.made(line)]
             if times:
                 seen[name] = min(times)
-        met = set(seen) | {NONE}
+        return Witnessing(satisfied=self.is_quorum(seen), seen=tuple(seen.items()))
+
+    def is_quorum(self, names: Iterable[str]) -> bool:
+        """Whether these witnesses suffice.
+
+        Args:
+            names: of witnesses as in `witnesses`; others are ignored.
+        """
+        met = self.witnesses.keys() & set(names) | {NONE}
         for group in self.groups:  # each names only earlier ones, so one pass suffices
             if len(met.intersection(group.members)) >= group.threshold:
                 met.add(group.name)
-        return Witnessing(satisfied=self.quorum in met, seen=tuple(seen.items()))
+        return self.quorum in met
 
     def require(self, signed: SignedCheckpoint) -> Witnessing:
         """Do as `judge` does and raise QuorumMissing unless the quorum is met."""

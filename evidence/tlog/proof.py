@@ -20,14 +20,14 @@ Source: C2SP tlog-proof.
 """
 
 import re
-from base64 import b64encode
 from dataclasses import dataclass
 from typing import Final
 
-from evidence.errors import ProofFileInvalid, TooLarge
+from evidence.errors import FieldInvalid, ProofFileInvalid, TooLarge
 from evidence.merkle import HASH_BYTES
+from evidence.schema import decode_base64, encode_base64
 from evidence.tlog.checkpoint import parse_checkpoint_body
-from evidence.tlog.note import decode_base64, parse_note
+from evidence.tlog.note import parse_note
 
 MAX_PROOF_FILE_BYTES: Final = 256 * 1024
 MAX_HASHES: Final = 64
@@ -67,9 +67,9 @@ class TlogProof:
         """Return the file's bytes."""
         lines = [_HEADER]
         if self.extra is not None:
-            lines.append(f"extra {b64encode(self.extra).decode()}")
+            lines.append(f"extra {encode_base64(self.extra)}")
         lines.append(f"index {self.index}")
-        lines += (b64encode(value).decode() for value in self.hashes)
+        lines += (encode_base64(value) for value in self.hashes)
         return "\n".join(lines).encode() + b"\n\n" + self.checkpoint
 
 
@@ -113,5 +113,5 @@ def parse_tlog_proof(data: bytes) -> TlogProof:
 def _base64_line(text: str) -> bytes:
     try:
         return decode_base64(text)
-    except ValueError as error:
+    except FieldInvalid as error:
         raise ProofFileInvalid("a line of the proof is not canonical base64") from error

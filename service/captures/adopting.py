@@ -1,4 +1,4 @@
-"""What an earlier run left half done, brought to an end before the first request.
+"""What an earlier run left half done, brought to an end before its organ takes anything.
 
     1. a finished upload whose arrival was not noted, and that is what was announced: noted and
        stated as `recovered`, in one transaction
@@ -7,7 +7,9 @@
     4. one that no capture of ours announced: quarantined and logged
     5. quarantined bytes without their custody statement: stated now
 
-Refuses to remove anything.
+Refuses to remove anything, and to state or move anything of an organ whose log is not confirmed:
+next to an old copy of the database all the newer content looks unknown. 4 waits for a start at
+which every log is.
 """
 
 from collections.abc import Mapping
@@ -40,33 +42,58 @@ _ACTOR = "server"
 _log = get_logger("adopting")
 
 
-def adopt_leftovers(context: Context, inbox: Inbox) -> None:
-    """Do the module's procedure; blocks.
+class Adopting:
+    """Takes up what is left, one organ after the other as their logs may sign."""
 
-    Args:
-        context: everything that is open.
-        inbox: knows how to quarantine.
-    """
-    leftovers = context.staging.sweep()
-    if leftovers.dropped or leftovers.strangers:
-        _log.warning("staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers))
-    for staged in leftovers.finished:
-        if staged.key.startswith(OUTPUT_PREFIX):
-            context.objects.put_once(staged)  # an inspection's output; its work begins again
-            continue
-        organ, upload = _owner(context, staged.key)
-        if organ is None or upload is None:
-            context.staging.quarantine(staged, "unknown_capture")
+    def __init__(self, context: Context, inbox: Inbox) -> None:
+        """Look what there is, before the first upload; nothing is stated yet.
+
+        Args:
+            context: everything that is open.
+            inbox: knows how to quarantine.
+        """
+        self._context = context
+        self._inbox = inbox
+        self._left: dict[str, list[tuple[StagedFile, Upload]]] = {}
+        self._unknown: list[StagedFile] = []
+        leftovers = context.staging.sweep()
+        if leftovers.dropped or leftovers.strangers:
+            _log.warning(
+                "staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers)
+            )
+        for staged in leftovers.finished:
+            if staged.key.startswith(OUTPUT_PREFIX):
+                context.objects.put_once(staged)  # an inspection's output; its work begins again
+                continue
+            organ, upload = _owner(context, staged.key)
+            if organ is None or upload is None:
+                self._unknown.append(staged)
+            else:
+                self._left.setdefault(organ.id, []).append((staged, upload))
+
+    def adopt(self, organ: Organ) -> None:
+        """Do the module's procedure for one organ that takes no content yet; blocks.
+
+        Raises:
+            StorageError: the log takes nothing now, or a store is at fault.
+        """
+        context = self._context
+        for staged, upload in self._left.get(organ.id, ()):
+            if (staged.sha256, staged.size_bytes) != (upload.sha256, upload.size_bytes):
+                short = staged.size_bytes < upload.size_bytes
+                code = "content_truncated" if short else "digest_mismatch"
+                self._inbox.quarantine(organ, _ACTOR, staged, code)
+            elif upload.state is ContentState.ANNOUNCED:
+                _adopt(context, organ, upload)
+            elif upload.state is ContentState.STORED:
+                context.objects.put_once(staged)  # killed between the object's name and the old one
+        _state_quarantined(context, self._inbox, organ)
+
+    def put_unknown_aside(self) -> None:
+        """Quarantine what no capture of ours announced; before the first request."""
+        for staged in self._unknown:
+            self._context.staging.quarantine(staged, "unknown_capture")
             _log.warning("leftover_unknown", capture=staged.key)
-        elif (staged.sha256, staged.size_bytes) != (upload.sha256, upload.size_bytes):
-            short = staged.size_bytes < upload.size_bytes
-            code = "content_truncated" if short else "digest_mismatch"
-            inbox.quarantine(organ, _ACTOR, staged, code)
-        elif upload.state is ContentState.ANNOUNCED:
-            _adopt(context, organ, upload)
-        elif upload.state is ContentState.STORED:
-            context.objects.put_once(staged)  # killed between the object's name and the old one
-    _state_quarantined(context, inbox)
 
 
 def _owner(context: Context, capture: str) -> tuple[Organ | None, Upload | None]:
@@ -107,13 +134,12 @@ def _adopt(context: Context, organ: Organ, upload: Upload) -> None:
     _log.warning("leftover_adopted", capture=upload.capture)
 
 
-def _state_quarantined(context: Context, inbox: Inbox) -> None:
+def _state_quarantined(context: Context, inbox: Inbox, organ: Organ) -> None:
     """A kill between taking bytes aside and saying so leaves a file without its statement."""
     for kept in context.staging.quarantined():
-        organ, upload = _owner(context, kept.key)
-        if organ is None or upload is None:
-            continue
         with context.db.read() as connection:
+            if find_upload(connection, organ.log_id, kept.key) is None:
+                continue
             stated = custody_of(connection, organ.log_id, kept.key, "quarantined")
         if not any(_names(body, kept) for body in stated):
             staged = StagedFile(

@@ -6,14 +6,10 @@ policy, types from a closed list, and never the name that a client chose.
 """
 
 import base64
-import re
-import threading
-from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from typing import Annotated, Literal
 
 from litestar import Response, get, put
-from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.response import Stream
@@ -24,17 +20,17 @@ from service.captures.reading import Held, Reading, pieces
 from service.captures.routes import CaptureId, unknown_capture
 from service.captures.shapes import Received
 from service.captures.uploads import Inbox, Transfer, read_digest
-from service.edge import TIMEOUT_OPTION, AnyRequest
+from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
 from service.guards import Caller, needs
 from service.law.permissions import Scope
-from service.problems import Problem
+from service.outgoing import Outgoing, not_modified, read_range, tag_of
 from storage.errors import Unavailable
 
 SERVED_TYPES = frozenset(EXTENSIONS) - {"application/pdf", "text/plain", "application/json"}
 """Media types that are served under their own name; everything else is octets."""
 
-_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _OCTETS = "application/octet-stream"
+_JPEG = "image/jpeg"
 
 
 @put(
@@ -44,6 +40,9 @@ _OCTETS = "application/octet-stream"
     opt={TIMEOUT_OPTION: None},  # the inbox watches idle time and rate itself
     request_max_body_size=None,  # the announced size is the limit
     summary="Send a capture's content",
+    description="A sha-256 in `Content-Digest` is checked against the bytes, or against those that"
+    " have arrived before. Digests by other algorithms alone are refused, because nobody would"
+    " check them.",
 )
 async def put_content(
     capture: CaptureId,
@@ -61,7 +60,7 @@ async def put_content(
         holder=caller.holder,
         upload=upload,
         length=_content_length(request),
-        digest=read_digest(request.headers.get("content-digest")),
+        digest=read_digest(", ".join(request.headers.getall("content-digest", []))),
     )
     noted = await inbox.receive(transfer, request.stream())
     if noted.upload.received_at is None:
@@ -85,7 +84,8 @@ async def put_content(
     summary="Read a capture's content",
     description="Every reading is a custody event, logged before the first byte: one for each"
     " reader, object and quarter of an hour. `as=preview` gives a small JPEG that was decoded and"
-    " encoded anew.",
+    " encoded anew. HEAD, and 304 for who has the original already, tell no more than the capture's"
+    " own page; they open nothing and are no readings.",
 )
 def get_content(
     capture: CaptureId,
@@ -100,36 +100,18 @@ def get_content(
     """Serve the original, or a preview of it."""
     held = reading.find(caller.organ, capture)
     if form == "preview":
-        return _preview(caller, held, reading)
-    return _original(caller, held, reading, request.headers.get("range"))
+        return _preview(caller, held, reading, request)
+    return _original(caller, held, reading, request)
 
 
-def read_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
-    """The one range that a header asks for, as (first, end); None where the whole is meant.
-
-    Several ranges, other units and malformed headers mean the whole, as RFC 9110 allows.
-
-    Raises:
-        Problem: `range_refused`: nothing of the content lies in the range.
-
-    Source: RFC 9110 section 14.2.
-    """
-    found = _RANGE.fullmatch((header or "").strip())
-    if not found or not (found[1] or found[2]):
-        return None
-    if found[1]:
-        first, last = int(found[1]), int(found[2] or size_bytes - 1)
-        if found[2] and last < first:
-            return None
-    else:
-        first, last = max(0, size_bytes - int(found[2])), size_bytes - 1
-    if first >= size_bytes or last < first:
-        raise Problem("range_refused", f"The content has {size_bytes} bytes.")
-    return first, min(last, size_bytes - 1) + 1
-
-
-def _original(caller: Caller, held: Held, reading: Reading, wanted: str | None) -> Stream:
-    ranged = read_range(wanted, held.size_bytes)
+def _original(
+    caller: Caller, held: Held, reading: Reading, request: AnyRequest
+) -> Response[bytes] | Stream:
+    if (known := not_modified(request.headers, held.sha256)) is not None:
+        return known
+    if asks_head(request):  # a range means nothing to it: RFC 9110 section 14.2
+        return _whole_or_part((), held, None)
+    ranged = read_range(request.headers, held.sha256, held.size_bytes)
     stream = reading.open(held)
     try:
         reading.state(caller.organ, caller.holder, held, "viewed")
@@ -137,53 +119,43 @@ def _original(caller: Caller, held: Held, reading: Reading, wanted: str | None) 
         stream.close()
         raise
     first, end = ranged or (0, held.size_bytes)
+    outgoing = Outgoing(stream, pieces(stream, first, end, held.sha256, held.size_bytes))
+    at_end(request, outgoing.close)
+    return _whole_or_part(outgoing, held, ranged)
+
+
+def _whole_or_part(
+    body: Outgoing | tuple[()], held: Held, ranged: tuple[int, int] | None
+) -> Stream:
+    first, end = ranged or (0, held.size_bytes)
     extension = EXTENSIONS.get(held.media_type, "bin")
     digest = base64.b64encode(bytes.fromhex(held.sha256)).decode("ascii")
     headers = {
         "content-length": str(end - first),
         "content-disposition": f'attachment; filename="capture-{held.capture[:16]}.{extension}"',
         "accept-ranges": "bytes",
-        "etag": f'"{held.sha256}"',
+        "etag": tag_of(held.sha256),
         "repr-digest": f"sha-256=:{digest}:",
     }
     if ranged is not None:
         headers["content-range"] = f"bytes {first}-{end - 1}/{held.size_bytes}"
     return Stream(
-        _in_threads(pieces(stream, first, end, held.sha256, held.size_bytes)),
+        body,
         status_code=HTTPStatus.OK if ranged is None else HTTPStatus.PARTIAL_CONTENT,
         media_type=held.media_type if held.media_type in SERVED_TYPES else _OCTETS,
         headers=headers,
     )
 
 
-def _preview(caller: Caller, held: Held, reading: Reading) -> Response[bytes]:
+def _preview(
+    caller: Caller, held: Held, reading: Reading, request: AnyRequest
+) -> Response[bytes] | Stream:
+    headers = {"content-disposition": f'inline; filename="preview-{held.capture[:16]}.jpg"'}
+    if asks_head(request):  # its length is known only once it is made
+        return Stream((), media_type=_JPEG, headers=headers)
     jpeg = reading.preview(held)
     reading.state(caller.organ, caller.holder, held, "previewed")
-    name = f'inline; filename="preview-{held.capture[:16]}.jpg"'
-    return Response(jpeg, media_type="image/jpeg", headers={"content-disposition": name})
-
-
-async def _in_threads(source: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Read each piece in a thread; the file is closed however the answer ends.
-
-    An answer that is cut off leaves its thread reading. Closing a generator while another thread
-    is in it crashes the interpreter, so both wait for their turn.
-    """
-    turn = threading.Lock()
-
-    def read() -> bytes | None:
-        """The next piece; runs in a thread."""
-        with turn:
-            return next(source, None)
-
-    try:
-        while (piece := await sync_to_thread(read)) is not None:
-            yield piece
-    finally:
-        close = getattr(source, "close", None)
-        if close is not None:
-            with turn:  # at most as long as one piece takes to read
-                close()
+    return Response(jpeg, media_type=_JPEG, headers=headers)
 
 
 def _content_length(request: AnyRequest) -> int | None:

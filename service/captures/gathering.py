@@ -86,7 +86,7 @@ class Announcing:
 def _submit(loop: asyncio.AbstractEventLoop, waiting: Sequence[_Waiting]) -> None:
     try:
         submitted = hand_in(waiting[0].organ, [item for one in waiting for item in one.items])
-    except Exception as error:  # noqa: BLE001 - handed to every sender, who is told
+    except Exception as error:  # noqa: BLE001 - whatever it is: untold, a sender waits for ever
         submitted = Future[list[Outcome]]()
         submitted.set_exception(error)
 

@@ -106,8 +106,8 @@ class Inspecting:
 
     def _look(self, organ: Organ, piece: Piece) -> _Seen:
         held = self._reading.find(organ, piece.subject)
-        with self._reading.open(held) as stream:
-            result = self._sandbox.inspect(stream.fileno(), held.size_bytes, held.media_type)
+        with self._reading.as_file(held) as file:
+            result = self._sandbox.inspect(file, held.size_bytes, held.media_type)
         with self._context.db.read() as connection:
             record = records.find_record(connection, organ.log_id, held.capture)
             if record is None:

@@ -6,12 +6,16 @@ bytes of damaged content out as if nothing were wrong: the answer breaks off ins
 """
 
 import hashlib
+import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import BinaryIO
+from io import UnsupportedOperation
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
 
 from sqlalchemy import Connection
 
@@ -31,9 +35,11 @@ from service.custody import Deed, Event, log_custody, require_logged
 from service.law.permissions import Holder
 from service.law.refusals import AlreadyDone
 from service.logs import get_logger
+from service.outgoing import Pieces
 from service.problems import Problem
 from storage import records
-from storage.errors import IntegrityAlarm, NotFound
+from storage.durable import disk_errors
+from storage.errors import DiskReserveReached, IntegrityAlarm, NotFound
 from storage.log import Appended
 
 PIECE_BYTES = 256 * 1024
@@ -126,6 +132,37 @@ class Reading:
         except NotFound as error:
             raise IntegrityAlarm("an object that was stated to be stored is gone") from error
 
+    @contextmanager
+    def as_file(self, held: Held) -> Generator[int]:
+        """The content as an open file of this machine, for who reads it by its descriptor.
+
+        Where the store is elsewhere it is a copy without a name, hashed on its way.
+
+        Raises:
+            IntegrityAlarm: the object is gone, or holds other bytes.
+            DiskReserveReached: there is no room for a copy.
+            Unavailable: the store or the disk refuses.
+        """
+        with self.open(held) as stream, ExitStack() as copied:
+            try:
+                descriptor = stream.fileno()
+            except UnsupportedOperation:
+                descriptor = copied.enter_context(self._copy(held, stream)).fileno()
+            yield descriptor
+
+    def _copy(self, held: Held, stream: BinaryIO) -> BinaryIO:
+        folder = self._context.places.exports
+        reserve_bytes = self._context.settings.disk_reserve_bytes
+        with ExitStack() as made, disk_errors("copying content"):
+            if shutil.disk_usage(folder).free - held.size_bytes < reserve_bytes:
+                raise DiskReserveReached("a copy of this content would eat into the disk reserve")
+            copy = made.enter_context(TemporaryFile(dir=folder))
+            for piece in pieces(stream, 0, held.size_bytes, held.sha256, held.size_bytes):
+                copy.write(piece)
+            copy.flush()
+            made.pop_all()
+        return cast("BinaryIO", copy)
+
     def state(self, organ: Organ, holder: Holder, held: Held, event: Event) -> None:
         """Log that somebody reads, unless that is logged already; blocks until it is.
 
@@ -190,8 +227,8 @@ class Reading:
             Problem: `preview_unavailable`, or `busy` where no sandbox comes up.
         """
         try:
-            with self.open(held) as stream:
-                made = self._sandbox.preview(stream.fileno())
+            with self.as_file(held) as file:
+                made = self._sandbox.preview(file)
         except SandboxUnavailable as error:
             raise Problem("busy", "No preview can be made now.", retry_after_s=_RETRY_S) from error
         if isinstance(made, Finding):
@@ -208,8 +245,8 @@ class Reading:
             return lock
 
 
-def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int) -> Iterator[bytes]:
-    """The bytes with first ≤ position < end, in pieces; closes the stream.
+def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int) -> Pieces:
+    """The bytes with first ≤ position < end, in pieces.
 
     Content that is read whole is hashed on its way, and its last piece is held back until the
     digest is right.
@@ -226,17 +263,16 @@ def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int)
     """
     whole = first == 0 and end == size_bytes
     digest = hashlib.sha256()
-    with stream:
-        stream.seek(first)
-        left = end - first
-        while left:
-            piece = stream.read(min(PIECE_BYTES, left))
-            left -= len(piece)
-            digest.update(piece)
-            if not piece or (whole and not left and digest.hexdigest() != sha256):
-                _log.error("content_damaged", sha256=sha256)
-                raise IntegrityAlarm("the stored bytes are not what their name says")
-            yield piece
+    stream.seek(first)
+    left = end - first
+    while left:
+        piece = stream.read(min(PIECE_BYTES, left))
+        left -= len(piece)
+        digest.update(piece)
+        if not piece or (whole and not left and digest.hexdigest() != sha256):
+            _log.error("content_damaged", sha256=sha256)
+            raise IntegrityAlarm("the stored bytes are not what their name says")
+        yield piece
 
 
 def _subject(capture: str, event: Event) -> str:

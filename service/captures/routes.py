@@ -5,7 +5,7 @@ in the guards, what is taken in admission. Another organ's capture is a capture 
 """
 
 import base64
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -38,12 +38,14 @@ from service.captures.shapes import (
     LoggedStatement,
     RungView,
     StatementList,
+    WireStatement,
     WorkView,
 )
 from service.context import Organ
 from service.edge import AnyRequest
 from service.guards import JSON, Caller, needs, provide_caller
 from service.law.permissions import Scope
+from service.openapi import ITEM_OPTION
 from service.problems import Problem
 from service.proofs import first_proof, newest_cosigned, proof_into, read_signed, signature_tokens
 from service.work.queue import pieces_of
@@ -67,7 +69,11 @@ Session = Annotated[
     QueryParameter(pattern="^[0-9a-f]{64}$", description="Only captures of this session, by id."),
 ]
 Moment = Annotated[
-    datetime | None, QueryParameter(description="Only announced from (or until) then, RFC 3339.")
+    str | None,  # read as a time, "1" would be a second after 1970
+    QueryParameter(
+        pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$",
+        description="Only announced from (or until) then: RFC 3339, such as 2026-11-23T09:00:00Z.",
+    ),
 ]
 
 
@@ -76,6 +82,7 @@ Moment = Annotated[
     status_code=200,
     guards=[needs(Scope.CAPTURE, media_type=JSON)],
     request_max_body_size=MAX_ANNOUNCEMENT_BYTES,
+    opt={ITEM_OPTION: ("statements", WireStatement)},
     summary="Announce signed statements",
     description="One or more signed statements (`capture`, `session`, `key`, `policy`) are logged;"
     " the answer carries a receipt or a problem for each, in request order. The same request"
@@ -120,8 +127,8 @@ def get_captures(
         limit=limit + 1,
         state=content,
         subject=session,
-        received_from=_utc(received_from, "received_from"),
-        received_until=_utc(received_until, "received_until"),
+        received_from=_read_moment(received_from, "received_from"),
+        received_until=_read_moment(received_until, "received_until"),
     )
     with context.db.read() as connection:
         found = list_captures(connection, organ.log_id, wanted)
@@ -354,8 +361,12 @@ def _document(row: Row) -> dict[str, object] | None:
         return None
 
 
-def _utc(at: datetime | None, name: str) -> datetime | None:
-    if at is not None and at.tzinfo is None:
-        fault = {"parameter": name, "detail": "Needs a zone, such as 2026-11-23T09:00:00Z."}
-        raise Problem("invalid", "A time without a zone.", errors=(fault,))
-    return at
+def _read_moment(text: str | None, name: str) -> datetime | None:
+    """A time in UTC, from text that has the form of one."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        fault = {"parameter": name, "detail": "No such day or time."}
+        raise Problem("invalid", "A time that does not exist.", errors=(fault,)) from error

@@ -3,8 +3,8 @@
 Does: takes the bytes of an announced capture, at most one transfer of each at a time, and compares
 them with what the device signed. What differs is quarantined: the bytes stay, a custody statement
 says so, the sender is told. Refuses, before a byte is taken: more than was announced, a second
-transfer beside the first, transfers that failed too often, and anything that would eat into the
-disk reserve.
+transfer beside the first, transfers that failed too often, anything that would eat into the disk
+reserve, and everything while the organ's log may not sign.
 
 This is the one module of the service that is async below its route: the bytes pass through here.
 """
@@ -30,6 +30,7 @@ from service.law.permissions import Holder
 from service.logs import get_logger
 from service.problems import Problem
 from storage import records
+from storage.errors import LogUnconfirmed
 from storage.objects import StagedFile
 from storage.staging import StagedWriter
 
@@ -38,7 +39,7 @@ PIECE_BYTES = 1024 * 1024
 
 _THREADS = 24
 _BUSY_RETRY_S = 2
-_DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*:([A-Za-z0-9+/=]*):\s*(?=,|;|$)")
+_DIGEST = re.compile(r"([a-z][a-z0-9_.*-]*)\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?")
 _WRONG = {
     "content_too_large": "More bytes came than were announced",
     "content_truncated": "Fewer bytes came than were announced",
@@ -96,6 +97,7 @@ class Inbox:
         self._context = context
         self._arrivals = arrivals
         self._active: set[str] = set()
+        self._begun: set[str] = set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="upload")
 
     @property
@@ -106,6 +108,10 @@ class Inbox:
     def close(self) -> None:
         """Let go of the threads; transfers that run are finished or interrupted."""
         self._pool.shutdown(wait=True)
+
+    def begin(self, organ: Organ) -> None:
+        """Take an organ's content from now on: its log signs, and its leftovers are taken up."""
+        self._begun.add(organ.id)
 
     async def receive(self, transfer: Transfer, body: AsyncIterator[bytes]) -> Noted:
         """Take one transfer to its end.
@@ -119,11 +125,12 @@ class Inbox:
         Raises:
             Problem: `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
                 `content_truncated`, `digest_mismatch`.
-            StorageError: the disk's reserve is reached, or the disk refused.
+            StorageError: the organ has not begun, the disk's reserve is reached, or it refused.
         """
         upload = transfer.upload
         if upload.state is not ContentState.ANNOUNCED:
-            return Noted(upload=upload, first=False)
+            return _repeated(transfer, upload)
+        self._require_begun(transfer.organ)
         if transfer.length is not None and transfer.length > upload.size_bytes:
             raise Problem("content_too_large", "Content-Length is above the announced size.")
         self._require_free(upload.capture)
@@ -140,6 +147,11 @@ class Inbox:
             return await self._settle(transfer, code, staged)
         finally:
             self._active.discard(upload.capture)
+
+    def _require_begun(self, organ: Organ) -> None:
+        if organ.id not in self._begun:
+            organ.log.require_taking()
+            raise LogUnconfirmed("what an earlier run left is being taken up")
 
     def _require_free(self, capture: str) -> None:
         if capture in self._active:
@@ -262,24 +274,51 @@ class Inbox:
         return asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
-def read_digest(header: str | None) -> str | None:
-    """The SHA-256 of a Content-Digest header in hex, or None where it tells none.
+def read_digest(header: str) -> str | None:
+    """The SHA-256 of a Content-Digest header in hex, or None where the header is empty.
+
+    Digests by other algorithms are ignored beside it, as RFC 9530 allows; alone they are not,
+    because their sender would believe in a check that nobody made.
 
     Raises:
-        Problem: `bad_request`: the member is malformed.
+        Problem: `bad_request`: it is malformed, or holds no SHA-256.
 
-    Source: RFC 9530 section 2.
+    Source: RFC 9530 section 2; RFC 9651 section 3.2 (the last of two members counts).
     """
-    found = _DIGEST.search(header or "")
-    if not found:
+    digests: dict[str, str] = {}
+    for member in filter(None, map(str.strip, header.split(","))):
+        found = _DIGEST.fullmatch(member)
+        if found is None:
+            raise Problem("bad_request", "The Content-Digest header is malformed.")
+        digests[found[1]] = found[2]
+    if not digests:
         return None
+    if "sha-256" not in digests:
+        raise Problem("bad_request", "Of Content-Digest only sha-256 is checked here.")
     try:
-        digest = decode_base64(found[1])
+        digest = decode_base64(digests["sha-256"])
     except FieldInvalid as error:
         raise Problem("bad_request", "The Content-Digest header is malformed.") from error
     if len(digest) != 32:
         raise Problem("bad_request", "The Content-Digest header is malformed.")
     return digest.hex()
+
+
+def _repeated(transfer: Transfer, upload: Upload) -> Noted:
+    """The answer to a transfer of what is here already; its body is not read.
+
+    Raises:
+        Problem: what the sender says about its bytes does not fit those that are here.
+    """
+    length, size_bytes = transfer.length, upload.size_bytes
+    code = ""
+    if length is not None and length != size_bytes:
+        code = "content_too_large" if length > size_bytes else "content_truncated"
+    elif transfer.digest not in {None, upload.sha256}:
+        code = "digest_mismatch"
+    if code:
+        raise Problem(code, "The content has arrived before; this is said to be another.")
+    return Noted(upload=upload, first=False)
 
 
 def _write(writer: StagedWriter, pieces: Sequence[bytes]) -> None:

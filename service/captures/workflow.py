@@ -40,6 +40,7 @@ STAMP = "stamp"
 BATCH = 50
 _THREADS = 8
 ASSURANCE = {
+    AssuranceLevel.S3_UNPROVEN: "s3-unproven",
     AssuranceLevel.DIRECTORY_MODE_BITS: "directory-mode-bits",
     AssuranceLevel.DIRECTORY_IMMUTABLE: "directory-append-only-immutable",
     AssuranceLevel.S3_OBJECT_LOCK_GOVERNANCE: "s3-object-lock-governance",
@@ -195,6 +196,8 @@ class Ingest:
             "assurance": ASSURANCE[stored.level],
             "received_at": format_time(upload.received_at),
         }
+        if stored.locked_until is not None:
+            body["locked_until"] = format_time(stored.locked_until)
         about = About(statement=upload.capture, log=organ.origin, index=one.received.index)
         return organ.admission.make("stored", body, about, one.received.previous)
 

@@ -5,8 +5,6 @@ known keys and keeps it. Refuses to make a new statement here, and to keep a rec
 not hold: the server may not be wrong about what it promised.
 """
 
-import base64
-import binascii
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +13,7 @@ import msgspec
 
 from evidence.errors import EvidenceError
 from evidence.known_keys import KnownLog
+from evidence.schema import decode_base64
 from evidence.statement import to_wire
 from evidence.tlog.proof import TlogProof
 from service.client.api import Api
@@ -98,12 +97,10 @@ class Announcer:
         try:
             proof = TlogProof(
                 index=item.index,
-                hashes=tuple(
-                    base64.b64decode(line, validate=True) for line in item.inclusion_proof
-                ),
+                hashes=tuple(decode_base64(line) for line in item.inclusion_proof),
                 checkpoint=checkpoints[str(item.tree_size)].encode(),
             )
-        except (EvidenceError, binascii.Error) as error:
+        except EvidenceError as error:
             raise ReceiptRefused("The server's receipt is malformed.") from error
         verify_receipt(proof, entry.signed, self.public_key, self.log, self.clock())
         return proof.encode()

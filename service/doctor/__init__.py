@@ -8,7 +8,8 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 1. settings and deployment file, what is for development only
 2. database: schema, integrity, and evidence rows that refuse to be changed
 3. each log: database, head store, published tiles and witnesses agree on size and root
-4. the object store: what it holds re-hashed, creates once, what really protects an object
+4. the object store: what it holds re-hashed, creates once, what really protects an object; a
+   bucket's self-test, and the last one that the server stated in its log
 5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds
 6. disk: space above the reserve
 7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
@@ -30,7 +31,13 @@ from service.doctor.outside import (
     check_tokens,
     check_witnesses,
 )
-from service.doctor.stores import check_database, check_disk, check_heads, check_objects
+from service.doctor.stores import (
+    check_database,
+    check_disk,
+    check_heads,
+    check_objects,
+    check_stated,
+)
 from service.settings import (
     Deployment,
     OrganSettings,
@@ -67,12 +74,13 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
         found += _asked("database", lambda: check_database(db))  # 2
         for organ in deployment.organs:
             found += _check_log(settings, deployment, organ, db)  # 3
-        found += _asked("objects", lambda: check_objects(places))  # 4
+        found += _asked("objects", lambda: check_objects(settings, lambda: at))  # 4
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
             for one in organ.authorities:
                 found += check_authority(settings, one, at, stamps)  # 5
             found += _check_tokens(settings, organ, db)
+            found += _check_stated(settings, organ, db)
         found += _asked("disk", lambda: check_disk(settings, places))  # 6
         for organ in deployment.organs:
             found += _check_keys(settings, deployment, organ, db)  # 7
@@ -114,6 +122,10 @@ def _check_log(
 
 def _check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
     return _asked("time", lambda: check_tokens(settings, organ, db))
+
+
+def _check_stated(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
+    return _asked("objects", lambda: check_stated(settings, organ, db))
 
 
 def _check_keys(

@@ -1,22 +1,28 @@
 """What a deployment holds itself: database, log, objects, disk.
 
-Does: reads, and tries the store on a scratch copy. Refuses to write to what it examines.
+Does: reads, and tries the store: a directory on a scratch copy, a bucket on canaries beside the
+objects. Refuses to write to what it examines.
 """
 
 import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from evidence.digest import measure
+from evidence.statement import parse_statement
 from evidence.tlog.checkpoint import open_checkpoint
 from service.context import log_signer
 from service.doctor.diagnosis import Findings, failed, noted, passed
+from service.objects import open_s3
 from service.settings import (
     OrganSettings,
     Places,
@@ -29,12 +35,15 @@ from storage.db.tables import EVIDENCE
 from storage.errors import IntegrityAlarm
 from storage.log import LogStores
 from storage.log.tree import LogTree
-from storage.objects import AssuranceLevel, StagedFile
+from storage.objects import AssuranceLevel, ObjectStore, StagedFile
 from storage.objects.local import LocalObjects
+from storage.objects.s3 import S3Objects
 from storage.staging import Staging
 
 _PIECE_BYTES = 1024 * 1024
 _MOST_BYTES = 1024 * 1024 * 1024
+_MOST_STRANGERS = 100
+_MOST_CHECKS = 1_000_000
 _CANARY = b"fengni doctor: the first bytes under this name\n"
 _OTHER = b"fengni doctor: other bytes for the same name\n"
 
@@ -107,8 +116,12 @@ def check_heads(settings: Settings, organ: OrganSettings, stores: LogStores) -> 
     yield passed("log.tiles", f"The tiles lead to the root of {shown.size} entries.")
 
 
-def check_objects(places: Places) -> Findings:
-    """The store itself is not written to; a scratch store beside it shows what it can do."""
+def check_objects(settings: Settings, clock: Callable[[], datetime]) -> Findings:
+    """What lies in the store is re-hashed; what it can do is tried beside what lies there."""
+    if settings.objects == "s3":
+        yield from _check_bucket(open_s3(settings, clock))
+        return
+    places = Places(settings.folder)
     objects = LocalObjects(places.objects)
     yield from _check_bytes(objects)
     level = objects.level()
@@ -127,7 +140,43 @@ def check_objects(places: Places) -> Findings:
         )
 
 
-def _check_bytes(objects: LocalObjects) -> Findings:
+def _check_bucket(objects: S3Objects) -> Findings:
+    """The self-test, what insiders left, and the bytes."""
+    say = {"pass": passed, "fail": failed, "note": noted}
+    for one in objects.prove().findings:
+        yield say[one.outcome](f"objects.{one.code}", one.detail)
+    yield noted("objects.assurance", f"What protects an object here is {objects.level().value}.")
+    strangers = list(islice(objects.strangers(), _MOST_STRANGERS))
+    for stranger in strangers:
+        yield noted("objects.strangers", f"No call of ours made this: {stranger}.")
+    if not strangers:
+        yield passed("objects.strangers", "Nobody hid an object or put anything beside them.")
+    yield from _check_bytes(objects)
+
+
+def check_stated(settings: Settings, organ: OrganSettings, db: Database) -> Findings:
+    """The last self-test that the server stated in an organ's log."""
+    if settings.objects != "s3":
+        return
+    with db.read() as connection:
+        stated = records.records_of_kind(connection, organ.log.id, "check", limit=_MOST_CHECKS)
+        for record in reversed(stated):
+            raw = records.text_at(connection, organ.log.id, record.index)
+            if raw is None:
+                continue
+            body = parse_statement(raw).body
+            if body["check"] == "doctor":
+                say = passed if body["outcome"] == "pass" else noted
+                yield say(
+                    "objects.stated",
+                    f"Entry {record.index} of {record.received_at:%Y-%m-%d %H:%M:%S} states the"
+                    f" store's self-test: {body['outcome']}.",
+                )
+                return
+    yield noted("objects.stated", "No self-test of the store is stated in this log yet.")
+
+
+def _check_bytes(objects: ObjectStore) -> Findings:
     """Re-hash what lies there, as much as a person will wait for."""
     hashed_bytes = count = 0
     for name in objects.names():

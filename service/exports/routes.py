@@ -4,24 +4,22 @@ Does: answers at once with a place where the package will be. Refuses to hand a 
 organ, or to the same organ after its time.
 """
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from http import HTTPStatus
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from litestar import Response, get, post
-from litestar.concurrency import sync_to_thread
 from litestar.di import NamedDependency
 from litestar.params import Body, PathParameter
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from service.edge import TIMEOUT_OPTION
+from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
 from service.exports.queries import Export, ExportState, find_export
 from service.exports.workflow import package_path, request_export
 from service.guards import JSON, Caller, needs
 from service.law.permissions import Scope
+from service.outgoing import Outgoing, Pieces, not_modified, tag_of
 from service.problems import Problem
 
 MOST_CAPTURES = 200
@@ -94,7 +92,9 @@ def get_export(export: ExportId, caller: NamedDependency[Caller]) -> ExportView:
     media_type="application/zip",
     summary="Fetch a package",
 )
-def get_package(export: ExportId, caller: NamedDependency[Caller]) -> Stream:
+def get_package(
+    export: ExportId, request: AnyRequest, caller: NamedDependency[Caller]
+) -> Response[bytes] | Stream:
     """The ZIP, once it is ready."""
     found = _find(caller, export)
     path = package_path(caller.context, found.id)
@@ -102,14 +102,23 @@ def get_package(export: ExportId, caller: NamedDependency[Caller]) -> Stream:
         raise Problem("export_pending", "The package is being made.", retry_after_s=_RETRY_S)
     if found.state is ExportState.FAILED:
         raise Problem("export_failed", "The package could not be made; ask for a new export.")
-    if found.state is ExportState.EXPIRED or not path.is_file():
-        raise Problem("export_unknown", "The package is no longer kept; ask for a new export.")
+    if found.state is ExportState.EXPIRED or found.sha256 is None:
+        raise _gone()
+    if (known := not_modified(request.headers, found.sha256)) is not None:
+        return known
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise _gone() from error
     headers = {
         "content-length": str(found.size_bytes),
         "content-disposition": f'attachment; filename="fengni-export-{found.id[:16]}.zip"',
-        "etag": f'"{found.sha256}"',
+        "etag": tag_of(found.sha256),
     }
-    return Stream(_read(path), media_type="application/zip", headers=headers)
+    outgoing = Outgoing(stream, _pieces(stream))
+    at_end(request, outgoing.close)
+    body = () if asks_head(request) else outgoing
+    return Stream(body, media_type="application/zip", headers=headers)
 
 
 def _find(caller: Caller, export_id: str) -> Export:
@@ -118,6 +127,10 @@ def _find(caller: Caller, export_id: str) -> Export:
     if export is None:
         raise Problem("export_unknown", "This organ has no such export.")
     return export
+
+
+def _gone() -> Problem:
+    return Problem("export_unknown", "The package is no longer kept; ask for a new export.")
 
 
 def _view(export: Export) -> ExportView:
@@ -133,8 +146,6 @@ def _view(export: Export) -> ExportView:
     )
 
 
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    stream = await sync_to_thread(path.open, "rb")
-    with stream:
-        while piece := await sync_to_thread(stream.read, _PIECE_BYTES):
-            yield piece
+def _pieces(stream: BinaryIO) -> Pieces:
+    while piece := stream.read(_PIECE_BYTES):
+        yield piece

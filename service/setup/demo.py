@@ -154,13 +154,12 @@ def start_demo(demo: Demo, children: Children) -> None:
     """
     for name in (AUTHORITY, *WITNESSES):
         module = "tsa" if name == AUTHORITY else "witness"
-        arguments = [demo.folder / name, "--port", "0"]
-        children.start(name, f"service.transparency.{module}", arguments)
+        children.start(name, f"service.transparency.{module}", [demo.folder / name])
     addresses = {name: children.address(name) for name in (AUTHORITY, *WITNESSES)}
     settings = read_environment(folder=demo.server)
     write_deployment(demo.server, _with_addresses(read_deployment(settings), addresses))
-    arguments = ["serve", demo.server, "--host", "127.0.0.1", "--port", str(demo.port)]
-    children.start(SERVER, "service.cli", arguments)
+    arguments = ["serve", demo.server, "--host", "127.0.0.1"]
+    children.start(SERVER, "service.cli", arguments, port=demo.port)
     children.address(SERVER)
 
 

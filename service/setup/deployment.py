@@ -41,6 +41,7 @@ from service.context import (
     system_clock,
 )
 from service.law.refusals import Refusal
+from service.objects import make_objects
 from service.private_files import create_private, make_private_folder, write_private
 from service.settings import (
     DEPLOYMENT_FILE,
@@ -67,7 +68,6 @@ from service.setup.registrar import Desk, Rejected, create_desk, request_key
 from storage.db.engine import Database
 from storage.log import create_log
 from storage.log.texts import TextKeys
-from storage.objects.local import LocalObjects
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
@@ -288,7 +288,10 @@ def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None
     places = Places(settings.folder)
     owners = plan.databases.owner_url, plan.databases.heads_owner_url
     prepare_databases(databases_of(settings, deployment, *owners), places)
-    LocalObjects.create(places.objects, store_id=f"local-{fresh_salt()[:12]}")
+    objects = make_objects(settings, system_clock, fresh_salt()[:12])
+    write_deployment(
+        settings.folder, msgspec.structs.replace(deployment, object_store=objects.store_id)
+    )
     Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
     texts = TextKeys.create(places.text_keys)
     db = Database(database_url(settings, deployment))

@@ -1,7 +1,7 @@
 """Running the demo: start what it needs, hand photos in, stay until somebody ends it.
 
 Does: keeps the processes together, shows where to go, and takes everything down with it, also
-when it is killed. Refuses to go on when one of the processes has ended.
+when it is killed. Refuses to go on without its server.
 """
 
 import signal
@@ -21,9 +21,12 @@ from service.serving import require_free_port
 from service.settings import client_config_file
 from service.setup.children import Children
 from service.setup.demo import (
+    AUTHORITY,
     DEVICE,
     OFFICER,
+    SERVER,
     TASK,
+    WITNESSES,
     Demo,
     hold_demo,
     make_demo,
@@ -32,6 +35,7 @@ from service.setup.demo import (
     start_demo,
     write_client_config,
 )
+from service.setup.tending import Tending
 
 _WATCH_S = 0.5
 
@@ -50,7 +54,7 @@ def run_demo(folder: Path, port: int, screen: Screen) -> None:
 
     Raises:
         DemoBusy, AlreadyServed: the folder or the port is taken.
-        ChildFailed: one of its processes ended.
+        ChildFailed: its server ended, or another of its processes during the start.
         SetupRefused, StorageError: it could not be made.
     """
     demo = Demo(folder=folder.absolute(), port=port)
@@ -64,7 +68,7 @@ def run_demo(folder: Path, port: int, screen: Screen) -> None:
             start_demo(demo, children)
             _hand_in_photos(demo, path, screen)
             _show_banner(demo, path, token, screen)
-            _stay(children)
+            _stay(children, screen)
 
 
 def _hand_in_photos(demo: Demo, config: Path, screen: Screen) -> None:
@@ -101,9 +105,11 @@ def _show_banner(demo: Demo, config: Path, token: str, screen: Screen) -> None:
     screen.out.print(f"  everything lies in        {demo.folder}; end it with Ctrl-C\n")
 
 
-def _stay(children: Children) -> None:
+def _stay(children: Children, screen: Screen) -> None:
+    tending = Tending(children, (AUTHORITY, *WITNESSES), screen.fail, time.monotonic())
     while True:
-        children.require_alive()
+        children.require_alive(SERVER)
+        tending.look(time.monotonic())
         time.sleep(_WATCH_S)
 
 

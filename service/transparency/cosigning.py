@@ -26,12 +26,14 @@ from typing import Final
 
 from evidence.errors import (
     CheckpointInvalid,
+    FieldInvalid,
     NoteInvalid,
     ProofInvalid,
     SignatureInvalid,
     TooLarge,
 )
 from evidence.merkle import EMPTY_ROOT, HASH_BYTES, verify_consistency
+from evidence.schema import decode_base64
 from evidence.tlog.checkpoint import (
     MAX_SIZE,
     Checkpoint,
@@ -40,7 +42,7 @@ from evidence.tlog.checkpoint import (
     parse_checkpoint_body,
 )
 from evidence.tlog.cosignature import Cosigner
-from evidence.tlog.note import Note, VerifierKey, decode_base64, parse_note, signature_line
+from evidence.tlog.note import Note, VerifierKey, parse_note, signature_line
 from service.private_files import create_private
 from service.transparency.loopback import Answer, plain
 
@@ -246,7 +248,7 @@ def _parse(body: bytes) -> _Submission:
         proof = tuple(map(decode_base64, rest))
         note = parse_note(data)
         parse = None if old is None else int(old[1])
-    except (ValueError, NoteInvalid, TooLarge) as exc:
+    except (UnicodeDecodeError, FieldInvalid, NoteInvalid, TooLarge) as exc:
         raise _Refused(plain(400, "The request is malformed.")) from exc
     if parse is None or parse > MAX_SIZE:
         raise _Refused(plain(400, "The first line states no old size."))

@@ -8,7 +8,8 @@
        ones, so nothing is made up for
 
 Does: keeps what comes once it verifies. Refuses to go on when a witness has seen more than we
-have: the log is then halted, for our state is an old copy. What is missing is shown as missing.
+have: the log is then halted, for our state is an old copy; and to have anybody vouch for a log
+that is not confirmed yet, which may be one. What is missing is shown as missing.
 """
 
 import secrets
@@ -28,25 +29,22 @@ from service.captures.workflow import STAMP
 from service.context import Context, Organ
 from service.logs import get_logger
 from service.proofs import newest_cosigned
-from service.settings import AuthoritySettings, OrganSettings, WitnessSettings
+from service.settings import AuthoritySettings, WitnessSettings
 from service.transparency.tsa_client import AuthorityUnavailable, request_timestamp
 from service.transparency.witness_client import (
     WitnessAddress,
     WitnessAhead,
     WitnessRefusal,
     WitnessUnavailable,
-    latest,
     submit,
 )
 from service.work.queue import Piece, finish_piece
 from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError, Unavailable
-from storage.log import WitnessAnswer
 from storage.records import Stamped, StoredTimestamp
 
 TIMEOUT_S = 10.0
-START_TIMEOUT_S = 3.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 300.0
 _LOOK_S = 5.0
@@ -76,40 +74,27 @@ class _Party:
         self.again_at = time.monotonic() + pause_s
 
 
-def witness_keys(policy: Policy | None, witness: WitnessSettings) -> tuple[VerifierKey, ...]:
-    """The keys that a policy knows for a witness.
+def witness_names(policy: Policy | None, witness: WitnessSettings) -> frozenset[str]:
+    """The names under which a policy knows a witness's keys.
 
     A policy names each key of a witness with more than one by the witness's name, a hyphen and a
     number, and its group by the name alone.
     """
     if policy is None:
-        return ()
+        return frozenset()
     names = {witness.name}
     for group in policy.groups:
         if group.name == witness.name:
             names.update(group.members)
+    return frozenset(names.intersection(policy.witnesses))
+
+
+def witness_keys(policy: Policy | None, witness: WitnessSettings) -> tuple[VerifierKey, ...]:
+    """The keys that a policy knows for a witness."""
+    if policy is None:
+        return ()
+    names = witness_names(policy, witness)
     return tuple(key for name, key in policy.witnesses.items() if name in names)
-
-
-def ask_witnesses(
-    organ: OrganSettings, log_keys: tuple[VerifierKey, ...], policy: Policy | None
-) -> list[WitnessAnswer]:
-    """What each witness that answers knows of a log, before the log may sign again.
-
-    A witness that does not answer stops nobody: the others, the head store and the tiles count.
-    """
-    answers: list[WitnessAnswer] = []
-    for witness in organ.witnesses:
-        address = WitnessAddress(url=witness.url, keys=witness_keys(policy, witness))
-        try:
-            seen = latest(address, organ.log.origin, log_keys, timeout_s=START_TIMEOUT_S)
-        except (WitnessUnavailable, WitnessRefusal, EvidenceError) as error:
-            _log.warning("witness_silent", witness=witness.name, reason=type(error).__name__)
-            continue
-        if seen is not None:
-            tree = seen.checkpoint
-            answers.append(WitnessAnswer(witness=witness.name, size=tree.size, root=tree.root))
-    return answers
 
 
 class Attesting:
@@ -146,8 +131,9 @@ class Attesting:
 
     def attest(self, organ: Organ) -> bool:
         """Ask everybody who is due about one log; returns whether somebody still owes an answer."""
-        size = organ.log.status().published_size
-        if size == 0:
+        status = organ.log.status()
+        size = status.published_size
+        if size == 0 or not status.confirmed:
             return False
         for witness in organ.settings.witnesses:
             party = self._party(organ, f"witness {witness.name}")
@@ -170,6 +156,8 @@ class Attesting:
             for organ in self._context.organs.values():
                 try:
                     owing = self.attest(organ) or owing
+                # Parties' faults are caught where they are asked. What is left (no database, a
+                # mistake) is one organ's, and must not end the thread that attests them all.
                 except Exception as error:  # noqa: BLE001 - told, and tried again at the next look
                     _log.error("attesting_stalled", log=organ.log_id, exc_info=error)
                     owing = True

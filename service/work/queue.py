@@ -9,12 +9,13 @@ time, and counts attempts when it leases, so that work that kills its process is
 Refuses to finish work whose lease another worker has taken over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, or_, select, update
 
 from service.law.refusals import LeaseLost
 from storage.db.inserting import insert_rows
@@ -133,7 +134,14 @@ def release_pieces(
 
 
 def lease_pieces(
-    connection: Connection, kind: str, owner: str, at: datetime, limit: int, terms: Terms
+    connection: Connection,
+    kind: str,
+    owner: str,
+    at: datetime,
+    limit: int,
+    terms: Terms,
+    *,
+    logs: Collection[str] | None = None,
 ) -> list[Piece]:
     """Take pieces that are due, oldest first.
 
@@ -147,13 +155,10 @@ def lease_pieces(
         at: now, UTC.
         limit: how many at most.
         terms: lease and attempts.
+        logs: ids of the logs whose work can be done; None for all.
     """
-    free = or_(
-        and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at),
-        and_(outbox.c.state == State.LEASED.value, outbox.c.lease_until <= at),
-    )
-    query = select(outbox).where(outbox.c.kind == kind, free).with_for_update(skip_locked=True)
-    rows = connection.execute(query.order_by(outbox.c.due_at, outbox.c.id).limit(limit)).all()
+    query = _due(kind, at, logs).order_by(outbox.c.due_at, outbox.c.id).limit(limit)
+    rows = connection.execute(query.with_for_update(skip_locked=True)).all()
     _fail(connection, [row.id for row in rows if row.attempts >= terms.attempts])
     rows = [row for row in rows if row.attempts < terms.attempts]
     if rows and rows[0].attempts:
@@ -183,6 +188,15 @@ def lease_pieces(
         )
         for row in rows
     ]
+
+
+def _due(kind: str, at: datetime, logs: Collection[str] | None) -> Select[Any]:
+    free = or_(
+        and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at),
+        and_(outbox.c.state == State.LEASED.value, outbox.c.lease_until <= at),
+    )
+    query = select(outbox).where(outbox.c.kind == kind, free)
+    return query if logs is None else query.where(outbox.c.log.in_(logs))
 
 
 def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[Piece]:

@@ -7,7 +7,7 @@ in a state that people see.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -62,6 +62,7 @@ class Worker:
         terms: Terms,
         owner: str,
         metrics: Metrics,
+        logs: Callable[[], Collection[str] | None],
     ) -> None:
         """Prepare; `start` begins.
 
@@ -72,6 +73,7 @@ class Worker:
             terms: lease and attempts.
             owner: unique to this worker over all processes.
             metrics: counts what ended.
+            logs: ids of the logs whose work may be done now; None for all.
         """
         self._task = task
         self._db = db
@@ -79,6 +81,7 @@ class Worker:
         self._terms = terms
         self._owner = owner
         self._metrics = metrics
+        self._logs = logs
         self._due = threading.Event()
         self._closing = threading.Event()
         self._gave_way_since: float | None = None
@@ -114,6 +117,7 @@ class Worker:
                 self._clock(),
                 self._task.batch,
                 self._terms,
+                logs=self._logs(),
             )
         if pieces:
             self._do(pieces)
@@ -126,7 +130,9 @@ class Worker:
                 continue
             try:
                 idle = self.work_once() == 0
-            except Exception as error:  # noqa: BLE001 - the database is away; told and tried again
+            # Mostly the database is away. A thread that ended for it, or for a mistake, would leave
+            # work lying until the next start, and nobody would be told.
+            except Exception as error:  # noqa: BLE001 - told, and tried again
                 _log.error("work_stalled", kind=self._task.kind, exc_info=error)
                 idle = True
             if idle:

@@ -24,6 +24,7 @@ from storage.db.grants import grant
 from storage.db.migrations import current_revision, newest_revision, upgrade
 from storage.db.postgres import PostgresServer
 from storage.db.sqlite import SQLiteFile
+from storage.durable import keep_private
 from storage.errors import Unavailable
 
 WORK = "work"
@@ -91,7 +92,7 @@ class Database:
             yield connection
 
     def require_newest(self) -> None:
-        """Refuse a database that was not migrated.
+        """Refuse a database that was not migrated; take others' rights from one that was.
 
         Raises:
             Unavailable: it is missing, or its schema is not the one of this version.
@@ -111,7 +112,8 @@ class Database:
 def migrate(url: str, *, service_role: str | None = None, revision: str = "head") -> None:
     """Bring a database to a schema; a file is made where it does not exist, a server's is not.
 
-    The folder of a file must exist. Running it again changes nothing.
+    The folder of a file must exist, and only its owner may read the file. Running it again changes
+    nothing.
 
     Args:
         url: as for `Database`; on PostgreSQL with the role that owns the tables.
@@ -124,8 +126,10 @@ def migrate(url: str, *, service_role: str | None = None, revision: str = "head"
         Unavailable: the database cannot be reached or written.
     """
     backend = _backend(url)
-    if service_role is not None and backend.path is not None:
-        raise ValueError("a database file has no roles")
+    if backend.path is not None:
+        if service_role is not None:
+            raise ValueError("a database file has no roles")
+        keep_private(backend.path)
     try:
         with (
             _database_errors(backend),

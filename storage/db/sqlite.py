@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from storage.db.migrations.triggers import trigger_names
+from storage.durable import keep_private
 from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -75,13 +76,14 @@ class SQLiteFile:
         """Nothing more is to be done: BEGIN IMMEDIATE has waited for other processes."""
 
     def require_there(self) -> None:
-        """Refuse to make the file by opening it.
+        """Refuse to make the file by opening it; take others' rights from one that is there.
 
         Raises:
             Unavailable: it is not there.
         """
         if not self.path.is_file():
             raise Unavailable("the database does not exist: make it with `fengni init`")
+        keep_private(self.path)
 
     def named(self, error: DatabaseError) -> StorageError | None:
         """A fault of file, disk or locking under a name of ours; None for a mistake."""

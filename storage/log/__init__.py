@@ -8,7 +8,8 @@ same for ever. One second later at most it is published as tiles, bundles and ch
         [receipt] = log.submit(Submission(items=(pending,))).result()
 
 Commit and publication are two steps; docs/explanation/log.md tells a leaf's life. The package
-refuses to sign when anything it can ask has seen more, or something else, than it has.
+refuses to sign when anything it can ask has seen more, or something else, than it has, and, where
+its opener says that too few have answered, before `confirm`.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from evidence.merkle import consistency_proof, inclusion_proof
+from evidence.merkle import consistency_proof, inclusion_proof, tree_root
 from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
@@ -29,7 +30,7 @@ from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.creation import create_log
 from storage.log.leading import ALONE, Candidate, lead
 from storage.log.publisher import PERIOD_S, Publisher
-from storage.log.recovery import Recovered, catch_up, recover
+from storage.log.recovery import Recovered, catch_up, compare, recover
 from storage.log.sequencer import Sequencer, receipt_of
 from storage.log.serving import published_tile
 from storage.log.submission import (
@@ -71,12 +72,14 @@ class LogStatus:
         size: number of leaves that were answered for.
         published_size: number of leaves under the published checkpoint.
         halted: why nothing is signed any more, or None.
+        confirmed: whether enough witnesses have told how far it was, so that it may sign.
         publication: why the last publication failed, or None.
     """
 
     size: int
     published_size: int
     halted: Exception | None
+    confirmed: bool
     publication: Exception | None
 
 
@@ -111,6 +114,7 @@ class Log:
         signer: LogSigner,
         clock: Callable[[], datetime],
         witnessed: Iterable[WitnessAnswer] = (),
+        confirmed: bool = True,
         published: Callable[[CommittedHead], None] = lambda _head: None,
         period_s: float = PERIOD_S,
         candidate: Candidate = ALONE,
@@ -122,6 +126,7 @@ class Log:
             signer: of the log's origin.
             clock: now, UTC.
             witnessed: what each witness that can be reached knows of this log.
+            confirmed: False where those are too few: nothing is signed before `confirm`.
             published: called in the publisher's thread after each publication, only to wake.
             period_s: at most one publication in this time.
             candidate: who this process is, and how long it waits for another leader to end.
@@ -157,6 +162,8 @@ class Log:
                 committed=publisher.wake,
                 leadership=leadership,
             )
+            if confirmed:
+                sequencer.confirm()
             leadership.tell(sequencer.halt)
             held = opening.pop_all()
         return cls(stores, recovered, signer.verifier_keys, sequencer, publisher, held)
@@ -199,12 +206,41 @@ class Log:
             has halted and the next start will tell.
 
         Raises:
+            LogUnconfirmed: see `confirm`.
             Unavailable: too much waits or is unpublished, or the log is closed.
             StorageError: the log has halted; this is why.
         """
         if self.latest().size - self._publisher.published_size > MAX_UNPUBLISHED_LEAVES:
             raise Unavailable("too much is committed and not yet published")
         return self._sequencer.submit(submission)
+
+    def confirm(self, witnessed: Iterable[WitnessAnswer], *, enough: bool) -> None:
+        """Compare what witnesses say now with our tree, as at the start, and perhaps begin to sign.
+
+        Args:
+            witnessed: what each witness that can be reached knows of this log.
+            enough: whether these are enough to sign from now on.
+
+        Raises:
+            LogRolledBack: one saw more, or something else; the log has halted.
+            IntegrityAlarm: a tile that the comparison needs is damaged; nothing has changed.
+        """
+        try:
+            compare(witnessed, self.latest().size, lambda size: tree_root(size, self._tree.node))
+        except LogRolledBack as alarm:
+            self._sequencer.halt(alarm)
+            raise
+        if enough:
+            self._sequencer.confirm()
+
+    def require_taking(self) -> None:
+        """Demand that statements are taken, before anything is made for the log.
+
+        Raises:
+            LogUnconfirmed: see `confirm`.
+            StorageError: the log has halted; this is why.
+        """
+        self._sequencer.require_taking()
 
     def halt(self, reason: str) -> None:
         """Sign nothing more until a new start, which will look at everything.
@@ -299,6 +335,7 @@ class Log:
             size=self.latest().size,
             published_size=self._publisher.published_size,
             halted=self._sequencer.fault,
+            confirmed=self._sequencer.confirmed,
             publication=self._publisher.fault,
         )
 

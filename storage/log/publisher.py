@@ -143,7 +143,8 @@ class Publisher:
             except StorageError as error:  # kept where health checks look; tried again below
                 self._fault = error
                 self._due.set()
-            except Exception as error:  # noqa: BLE001 - a mistake of ours: halts the log
+            except Exception as error:  # noqa: BLE001 - a mistake of ours: halts the log; a thread
+                # that merely ended would leave a log that seals and is never published
                 self._fault = error
                 died(error)
                 return

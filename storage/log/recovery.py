@@ -14,7 +14,7 @@ Refuses, with `LogRolledBack` naming who knows better, in 3 and 6: under that or
 ever signed again. A successor log with a new origin begins with a statement that says so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from evidence.errors import EvidenceError
@@ -86,20 +86,31 @@ def recover(
     claims = [  # 2
         Claim(source="the head store", size=in_head_store.size, root=in_head_store.root),
         Claim(source="the tile store", size=published.size, root=published.root),
-        *(
-            Claim(source=f"witness {answer.witness}", size=answer.size, root=answer.root)
-            for answer in witnessed
-        ),
+        *_claims(witnessed),
     ]
     _require_no_more(claims, head.size)  # 3
     tree = LogTree.load(stores.tiles, published.size, published.root)  # 4
     root_at = _append_unpublished(stores, tree, published.size, head, claims)  # 5
-    for claim in claims:  # 6
-        if claim.root is not None and claim.root != root_at[claim.size]:
-            raise LogRolledBack(f"{claim.source} saw another tree of {claim.size} leaves than ours")
+    _require_same(claims, lambda size: root_at[size])  # 6
     if in_head_store.size < head.size:  # 7
         stores.heads.swap(in_head_store, Head(size=head.size, root=head.root))
     return Recovered(organ=organ, head=head, tree=tree, published=published)
+
+
+def compare(witnessed: Iterable[WitnessAnswer], size: int, root_at: Callable[[int], bytes]) -> None:
+    """Do steps 3 and 6 for witnesses that answer after the start.
+
+    Args:
+        witnessed: what they answered.
+        size: of our tree.
+        root_at: our root at any size up to that.
+
+    Raises:
+        LogRolledBack: one of them saw more, or something else, than we have.
+    """
+    claims = _claims(witnessed)
+    _require_no_more(claims, size)
+    _require_same(claims, root_at)
 
 
 def catch_up(stores: LogStores, recovered: Recovered, publisher: Publisher) -> None:
@@ -148,6 +159,13 @@ def _verified(note: bytes, log_keys: tuple[VerifierKey, ...], place: str) -> Hea
     return Head(size=checkpoint.size, root=checkpoint.root)
 
 
+def _claims(witnessed: Iterable[WitnessAnswer]) -> Sequence[Claim]:
+    return [
+        Claim(source=f"witness {answer.witness}", size=answer.size, root=answer.root)
+        for answer in witnessed
+    ]
+
+
 def _require_no_more(claims: Iterable[Claim], size: int) -> None:
     for claim in claims:
         if claim.size > size:
@@ -155,6 +173,12 @@ def _require_no_more(claims: Iterable[Claim], size: int) -> None:
                 f"{claim.source} saw {claim.size} leaves and the database has {size}: "
                 "it was put back, and this log must not sign again"
             )
+
+
+def _require_same(claims: Iterable[Claim], root_at: Callable[[int], bytes]) -> None:
+    for claim in claims:
+        if claim.root is not None and claim.root != root_at(claim.size):
+            raise LogRolledBack(f"{claim.source} saw another tree of {claim.size} leaves than ours")
 
 
 def _append_unpublished(

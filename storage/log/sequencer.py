@@ -11,9 +11,9 @@ with the load and a lone statement waits for nobody. What a crash leaves at each
 - after the swap: leaves that will be published by the start that follows; an answer may have
   been lost on the way, and the sender who repeats gets it again.
 
-Refuses: to go on when a commit or a swap has an unknown end, when another node took the log over,
-or when the database or the head is not as this thread left it. It then halts, and only a new start,
-which looks at everything, signs again.
+Refuses: to take anything before the log is confirmed, and to go on when a commit or a swap has an
+unknown end, when another node took the log over, or when the database or the head is not as this
+thread left it. It then halts, and only a new start, which looks at everything, signs again.
 """
 
 import threading
@@ -27,7 +27,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evidence.merkle import Frontier, inclusion_proof
 from evidence.tlog.checkpoint import LogSigner
-from storage.errors import LeadershipLost, LogRolledBack, StorageError, Unavailable
+from storage.errors import (
+    LeadershipLost,
+    LogRolledBack,
+    LogUnconfirmed,
+    StorageError,
+    Unavailable,
+)
 from storage.log.batch import Batch, Identity, Verdict, run_batch
 from storage.log.heads import Head
 from storage.log.leading import Leadership
@@ -70,7 +76,7 @@ class Sequencer:
         committed: Callable[[], None],
         leadership: Leadership,
     ) -> None:
-        """Take over a log that recovery found whole; `start` begins to work.
+        """Take over a log that recovery found whole; `start` begins to work, `confirm` to take.
 
         Args:
             stores: with the head held by this process.
@@ -90,6 +96,7 @@ class Sequencer:
         self._signer = signer
         self._clock = clock
         self._committed = committed
+        self._confirmed = False
         self._leadership = leadership
         self._queue: deque[_Waiting] = deque()
         self._waiting_items = 0
@@ -107,6 +114,28 @@ class Sequencer:
     def fault(self) -> Exception | None:
         """Why it halted, or None."""
         return self._fault
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it may sign, as far as those outside are concerned."""
+        return self._confirmed
+
+    def confirm(self) -> None:
+        """Take submissions from now on; a halted log stays halted."""
+        with self._wake:
+            self._confirmed = True
+
+    def require_taking(self) -> None:
+        """Demand that submissions are taken at all.
+
+        Raises:
+            LogUnconfirmed: not yet.
+            StorageError: the log halted, and this is why.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if not self._confirmed:
+            raise LogUnconfirmed("too few witnesses have told yet how far this log was")
 
     def start(self) -> None:
         """Begin to take batches."""
@@ -127,12 +156,11 @@ class Sequencer:
 
         Raises:
             Unavailable: too much is waiting, or the log is closed; nothing was taken.
-            StorageError: the log halted, and this is why.
+            StorageError: see `require_taking`.
         """
         answer: Future[list[Outcome]] = Future()
         with self._wake:
-            if self._fault is not None:
-                raise self._fault
+            self.require_taking()
             if self._closing:
                 raise Unavailable("the log is closed")
             if self._waiting_items >= MAX_WAITING_ITEMS:
@@ -179,7 +207,7 @@ class Sequencer:
         alive = [one for one in waiting if one.answer.set_running_or_notify_cancel()]
         try:
             outcomes = self._commit([one.submission for one in alive])
-        except Exception as error:  # noqa: BLE001 - handed to every sender, who is told
+        except Exception as error:  # noqa: BLE001 - whatever it is: untold, a sender waits for ever
             fault = _named(error)
             for one in alive:
                 one.answer.set_exception(fault)
@@ -218,7 +246,7 @@ class Sequencer:
         except (LogRolledBack, LeadershipLost) as alarm:
             self.halt(alarm)
             raise
-        except Exception as error:
+        except Exception as error:  # raised again; a driver may fail a commit with anything
             if complete and batch.head is not None:  # the commit itself: it may have happened
                 self.halt(_named(error))
             raise

@@ -10,8 +10,8 @@ statement's id: the same text gives the same bytes in every attempt to publish i
 text under the same key could not meet the same nonce.
 
 Does: seals and opens items; makes and keeps keys. Refuses: to make a second key for an index,
-and to start with a key file that is not there. Keys lie in a file of their own, so that a copy
-of the database or of the tiles does not carry them along.
+and to start with a key file that is not there. Keys lie in a file of their own that only its owner
+may read, so that a copy of the database or of the tiles does not carry them along.
 
 Source: docs/adr/0005-text-keys.md.
 """
@@ -30,6 +30,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from evidence.tlog.tiles import TileName
+from storage.durable import keep_private
 from storage.errors import AlreadyExists, IntegrityAlarm, NotFound, Unavailable
 
 KEY_BYTES = 32
@@ -72,6 +73,7 @@ class TextKeys:
         """
         if not path.is_file():
             raise NotFound("the key file of the texts is not there")
+        keep_private(path)
         self.path = path
         self._turn = threading.Lock()
         self._connection = _open(path)
@@ -86,6 +88,7 @@ class TextKeys:
         """
         if path.exists():
             raise AlreadyExists("there is a key file already")
+        keep_private(path)
         connection = _open(path)
         try:
             connection.execute(_SCHEMA)

@@ -8,6 +8,7 @@ Which kind of store keeps the bytes changes the assurance, never the meaning of 
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -17,6 +18,9 @@ class AssuranceLevel(enum.Enum):
 
     Example: `"directory-mode-bits"` in a `stored` statement.
     """
+
+    S3_UNPROVEN = "s3-unproven"
+    """An S3 store that did not pass its self-test, or no running lock: nobody is known kept off."""
 
     DIRECTORY_MODE_BITS = "directory-mode-bits"
     """Read-only files: stops accidents. The service's own account can still remove them."""
@@ -63,12 +67,15 @@ class StoredObject:
         size_bytes: its length.
         version: the store's version id where it keeps versions, else None.
         level: what protects this object, as measured on it.
+        locked_until: until when the store itself refuses to remove it, UTC, as measured on it;
+            None where there is no such date.
     """
 
     name: str
     size_bytes: int
     version: str | None
     level: AssuranceLevel
+    locked_until: datetime | None = None
 
 
 class ObjectStore(Protocol):
@@ -101,7 +108,8 @@ class ObjectStore(Protocol):
         file is consumed; on any error it is still there.
 
         Any number of processes may put the same digest at once: one object results and each of
-        them is answered with it.
+        them is answered with it. Where the store keeps versions, two processes may be answered
+        with two versions of it, each of them right, locked and readable.
 
         Raises:
             IntegrityAlarm: the name holds other bytes, or what lies there is no file of this

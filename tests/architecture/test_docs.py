@@ -9,6 +9,7 @@ import pytest
 
 from evidence.errors import EvidenceError
 from evidence.kinds import ALL
+from evidence.report import CHECKS, RUNGS
 from service.law.refusals import Refusal
 from service.problems import REGISTRY
 from storage.errors import StorageError
@@ -54,6 +55,15 @@ def test_every_kind_is_in_the_format() -> None:
     """Every statement kind is described, with its type, where the format is."""
     text = (DOCS / "reference" / "statements.md").read_text("utf-8")
     assert [kind.type for kind in ALL if f"`{kind.type}`" not in text] == []
+
+
+def test_checks_and_rungs_stand_in_the_order_of_the_procedure() -> None:
+    """The report lists them as the format's page asks them, under the same names."""
+    page = (DOCS / "evidence-format.md").read_text("utf-8")
+    procedure, ladder = page.split("\n## 10. ")[1].split("\n## 11. ")
+    for text, form, names in ((procedure, "`{}`", tuple(CHECKS)), (ladder, "\n| `{}` |", RUNGS)):
+        places = [text.index(form.format(name)) for name in names]
+        assert places == sorted(places)
 
 
 @pytest.mark.parametrize("root", [EvidenceError, StorageError, Refusal])

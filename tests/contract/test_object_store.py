@@ -6,6 +6,7 @@ and opens it again as a new process would.
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -13,8 +14,13 @@ import pytest
 
 from storage.errors import IntegrityAlarm, NameRefused, NotFound
 from storage.objects import AssuranceLevel, ObjectStore, StagedFile
+from storage.objects.bucket import Bucket, BucketAddress
 from storage.objects.local import LocalObjects
+from storage.objects.locks import LockMode
+from storage.objects.s3 import Intake, S3Objects
 from storage.staging import Staging
+from tests.stores.ceph import Ceph
+from tests.stores.weed import Weed, new_bucket
 
 PHOTO = b"\xff\xd8" + bytes(range(256)) * 40
 LARGE = bytes(range(251)) * 20_000  # 5 MB, no multiple of any buffer
@@ -65,13 +71,47 @@ class Directory:
         return LocalObjects(self._root)
 
 
-PLACES = {"directory": Directory}
+class LockedBucket:
+    """A bucket of a real S3 server, with a staging area on disk."""
+
+    def __init__(self, folder: Path, address: BucketAddress) -> None:
+        self._address = address
+        self._staging = Staging.create(folder / "staging", reserve_bytes=0)
+        store = S3Objects.create(Bucket(address), INTAKE, clock, store_id="contract")
+        store.prove()
+        self.store: ObjectStore = store
+
+    def stage(self, key: str, data: bytes) -> StagedFile:
+        """See `Place.stage`."""
+        with self._staging.begin(key, len(data)) as writer:
+            writer.write(data)
+            return writer.finish()
+
+    def reopen(self) -> ObjectStore:
+        """See `Place.reopen`."""
+        return S3Objects(Bucket(self._address), INTAKE, clock)
+
+
+INTAKE = Intake(mode=LockMode.COMPLIANCE, days=1)
+PLACES = [
+    "directory",
+    "weed",
+    pytest.param("ceph", marks=pytest.mark.ceph),
+]
+
+
+def clock() -> datetime:
+    """Now, UTC."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Each kind of store in turn, new and empty."""
-    return PLACES[request.param](tmp_path)
+    if request.param == "directory":
+        return Directory(tmp_path)
+    server: Weed | Ceph = request.getfixturevalue(request.param)
+    return LockedBucket(tmp_path, server.address(new_bucket()))
 
 
 def read(store: ObjectStore, name: str, version: str | None = None) -> bytes:
@@ -138,6 +178,14 @@ def test_an_object_is_protected_as_well_as_the_store_says(place: Place) -> None:
     """The level of a new object is the level that the store promises for it."""
     stored = place.store.put_once(place.stage("a", PHOTO))
     assert stored.level is place.store.level()
+
+
+def test_a_lock_is_told_where_the_level_rests_on_one(place: Place) -> None:
+    """A date stands exactly where the store itself refuses removal until then, and lies ahead."""
+    stored = place.store.put_once(place.stage("a", PHOTO))
+    locked = stored.level.value.startswith("s3-object-lock")
+    assert (stored.locked_until is not None) is locked
+    assert stored.locked_until is None or stored.locked_until > clock()
 
 
 def test_bytes_that_are_not_what_the_digest_names_are_refused(place: Place) -> None:
@@ -232,6 +280,7 @@ def test_free_space_is_a_number_or_unknown(place: Place) -> None:
 def test_levels_are_ordered_from_weakest_to_strongest() -> None:
     """A report may compare levels by rank and shows them by name."""
     assert [level.value for level in sorted(AssuranceLevel, key=lambda level: level.rank)] == [
+        "s3-unproven",
         "directory-mode-bits",
         "directory-append-only-immutable",
         "s3-object-lock-governance",

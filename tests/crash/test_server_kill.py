@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ DIE_EARLY = 0.15
 """Share of the rounds in which the server dies while it starts."""
 
 ALONE = range(20, 24)
-"""Rounds in which neither witness nor authority is there."""
+"""Rounds in which witness and authority go before the load; a life without them follows each."""
+
+MOST_UNHEARD = 20
 
 FSCK_EVERY = 10
 PATIENCE_S = 90.0
@@ -58,11 +61,11 @@ def test_nothing_promised_is_lost(tmp_path: Path) -> None:
         outside.enter_context(attested.outside())
         try:
             for number in range(ROUNDS):
-                if number == ALONE.start:
-                    outside.close()
-                if number == ALONE.stop:
+                rounds.live_and_die(number, outside.close if number in ALONE else do_nothing)
+                if number in ALONE:
+                    outside.close()  # also where it died before it was ready
+                    rounds.wait_and_die()
                     outside.enter_context(attested.outside())
-                rounds.live_and_die(number)
             rounds.finish()
         except httpx.TransportError:
             rounds.server.require_alive()  # says why, if it ended by itself
@@ -100,15 +103,22 @@ class Rounds:
         )
         self._checked = (0, 0)
 
-    def live_and_die(self, number: int) -> None:
-        """One life of the server: killed while it starts, or at some moment under load."""
+    def live_and_die(self, number: int, ready: Callable[[], None]) -> None:
+        """One life of the server: killed while it starts, or at some moment under load.
+
+        Args:
+            number: of the round.
+            ready: called once the server is ready and before the load begins.
+        """
         self.server.launch()
         if self.chance.random() < DIE_EARLY:
             time.sleep(self.chance.uniform(0, LONGEST_START_S))
             self.server.kill()
         else:
             self.server.wait()
+            self.wait_for_witnesses()
             self.check_new()
+            ready()
             clients = self.load.begin(f"{self.seed} {number}")
             time.sleep(self.chance.uniform(0, LONGEST_LOAD_S))
             self.server.kill()
@@ -116,6 +126,25 @@ class Rounds:
         assert self.ledger.faults == []
         if number % FSCK_EVERY == FSCK_EVERY - 1:
             assert [finding for log in check_logs(self.settings) for finding in log.findings] == []
+
+    def wait_and_die(self) -> None:
+        """One life in which no witness answers: what is known is shown, nothing is taken."""
+        self.server.start()
+        with self._connect() as http:
+            assert unheard(http) != set()
+            for one in self.ledger.announced[-MOST_UNHEARD:]:
+                answer = http.request("POST", "/v1/captures", content=one.request)
+                assert (answer.status_code, answer.json()["code"]) == (503, "log_unconfirmed")
+            check_taken(http, list(self.ledger.taken.values())[-MOST_UNHEARD:])
+        self.server.kill()
+
+    def wait_for_witnesses(self) -> None:
+        """Return when the witness was heard, which on a busy machine may be after the start."""
+        deadline = time.monotonic() + PATIENCE_S
+        with self._connect() as http:
+            while unheard(http):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
     def check_new(self) -> None:
         """What was promised since the last look is found again by whoever asks."""
@@ -128,6 +157,7 @@ class Rounds:
     def finish(self) -> None:
         """Let every sender and the server come to an end in peace, and read everything once."""
         self.server.start()
+        self.wait_for_witnesses()
         self.check_new()
         self.load.finish()
         self.check_new()
@@ -155,6 +185,16 @@ class Rounds:
 
     def _connect(self) -> Connection:
         return Connection(self.load.url, self.load.token)
+
+
+def do_nothing() -> None:
+    """Let everything be as it is."""
+
+
+def unheard(http: Connection) -> set[str]:
+    """The logs that wait for their witnesses, as the readiness check names them."""
+    failed = http.request("GET", "/readyz").json()["failed"]
+    return {name for name in failed if name.startswith("witnesses_")}
 
 
 def check_announced(http: Connection, announced: list[Announced]) -> None:

@@ -6,6 +6,7 @@ Made for tests of the verifier; everything in it is generated at each run.
 import base64
 import io
 import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -87,6 +88,7 @@ class World:
         default_factory=lambda: [witness("witness.example/a"), witness("witness.example/b")]
     )
     logged: list[tuple[SignedStatement, bytes]] = field(default_factory=list)
+    organ: str = ORGAN
     head: str | None = None
     sequence: int = 0
     epochs: dict[str, int] = field(default_factory=dict[str, int])
@@ -106,7 +108,7 @@ class World:
         raw = make_statement(
             kind,
             audience=AUDIENCE,
-            organ=ORGAN,
+            organ=self.organ,
             signer=signer.key_id,
             salt=os.urandom(16).hex(),
             made_at=AT + timedelta(seconds=len(self.logged)),
@@ -211,9 +213,18 @@ class World:
         """The same keys with an empty log: another course of events."""
         return replace(self, logged=[], head=None, sequence=0, epochs={})
 
+    def neighbour(self, organ: str) -> "World":
+        """Another organ of the same deployment: its own keys and chain, in the same log."""
+        keys = {name: P256Signer.generate() for name in ("registrar", "server", "device")}
+        return replace(self, organ=organ, head=None, sequence=0, epochs={}, **keys)
+
     def status(self, outcome: str = "pass") -> SignedStatement:
         """Log the server's word that the key chain is whole, or that its check ended otherwise."""
-        ring: JSONObject = {"log": ORIGIN, "size": len(self.logged), "sequence": self.sequence}
+        ring: JSONObject = {
+            "log": self.log.origin,
+            "size": len(self.logged),
+            "sequence": self.sequence,
+        }
         if self.head:
             ring["head"] = self.head
         return self.say(
@@ -232,7 +243,7 @@ class World:
     ) -> bytes:
         """Sign the tree as it stands, or as it stood at a size; cosigned 61 s after `at`."""
         size = len(self.logged) if size is None else size
-        tree = Checkpoint(origin=ORIGIN, size=size, root=tree_root(size, self.node))
+        tree = Checkpoint(origin=self.log.origin, size=size, root=tree_root(size, self.node))
         return self.signed(tree, cosigned=cosigned, at=at)
 
     def signed(self, tree: Checkpoint, *, cosigned: bool = True, at: datetime = AT) -> bytes:
@@ -252,10 +263,10 @@ class World:
             expires=AT + timedelta(days=365),
             root_threshold=1,
             root_keys=(self.root.public_key,),
-            registrars=(Registrar(organ=ORGAN, public_key=self.registrar.public_key),),
+            registrars=(Registrar(organ=self.organ, public_key=self.registrar.public_key),),
             logs={
-                ORIGIN: KnownLog(
-                    origin=ORIGIN,
+                self.log.origin: KnownLog(
+                    origin=self.log.origin,
                     keys=self.log.verifier_keys,
                     ml_dsa_from=AT,
                     policy=policy_of(self.witnesses),
@@ -324,6 +335,13 @@ def written(contents: Contents) -> io.BytesIO:
     return out
 
 
+def plain_file(name: str) -> zipfile.ZipInfo:
+    """A member's header as packages have it."""
+    info = zipfile.ZipInfo(name)  # 1980-01-01
+    info.external_attr = 0o100644 << 16
+    return info
+
+
 def stamped(
     world: World,
     capture: SignedStatement,
@@ -333,7 +351,7 @@ def stamped(
     """A package whose checkpoint and whose capture's signature carry time-stamps."""
     contents = world.contents(captures or [capture])
     note = parse_tlog_proof(contents.statements[0].proof).checkpoint
-    covered = [timestamped_message(note, ORIGIN), capture.signature]
+    covered = [timestamped_message(note, world.log.origin), capture.signature]
     return replace(
         contents,
         timestamps={message: [token(authority, message)] for message in covered},

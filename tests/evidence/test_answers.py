@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,13 +11,17 @@ import rfc8785
 
 from evidence.canonical import JSONObject
 from evidence.digest import sha256_hex
+from evidence.entries import MAX_CHECKPOINTS
 from evidence.errors import EvidenceError
 from evidence.keys import P256Signer
 from evidence.kinds import KINDS
 from evidence.leaf import leaf_of
 from evidence.packing import Contents
-from evidence.report import Outcome, Report
+from evidence.report import Check, Findings, Outcome, Report
 from evidence.statement import SignedStatement
+from evidence.tlog.note import NoteSignature, signature_line
+from evidence.tlog.policy import parse_policy
+from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
 from tests.evidence.package_maker import (
     AT,
@@ -130,6 +135,9 @@ def test_known_keys_of_another_deployment_cannot_confirm() -> None:
             "",
         )
     ]
+    assert Outcome.UNCONFIRMED is report.outcome
+    assert {outcome for outcome, *_ in told(report, "key.chain")} == {Outcome.UNCONFIRMED}
+    assert {outcome for outcome, *_ in told(report, "key.validity")} == {Outcome.UNCONFIRMED}
 
 
 def test_a_verification_needs_a_zone() -> None:
@@ -197,13 +205,100 @@ def test_a_log_without_a_pinned_date_needs_no_ml_dsa() -> None:
 
 def test_a_report_over_nothing_is_no_pass() -> None:
     """Whoever requires a pass of a report without checks is told that nothing was checked."""
-    known = World().known()
-    nothing = Report(
-        checks=(),
-        captures=(),
-        known_keys_sha256=known.sha256,
-        known_keys_version=known.version,
-        at=NOW,
-    )
     with pytest.raises(EvidenceError, match="Nothing was checked"):
-        nothing.require()
+        report_of().require()
+
+
+def report_of(*checks: Check) -> Report:
+    """A report that found exactly this."""
+    return Report(
+        checks=checks, captures=(), known_keys_sha256="ab" * 32, known_keys_version=1, at=NOW
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNCONFIRMED, Outcome.UNCHECKED])
+def test_what_stands_in_the_way_is_a_check_that_decides(outcome: Outcome) -> None:
+    """A check that decides nothing is never given as the reason, though it was noted before."""
+    report = report_of(
+        Check(name="time.signature", outcome=Outcome.UNCONFIRMED, detail="no token"),
+        Check(name="log.witnesses", outcome=outcome, detail="mentioned", mentioned=True),
+        Check(name="content.stored", outcome=outcome, detail="no receipt"),
+    )
+    assert report.outcome is Outcome.UNCONFIRMED
+    with pytest.raises(EvidenceError, match=r"^content\.stored: no receipt$"):
+        report.require()
+
+
+def test_a_trust_file_that_demands_no_witness_says_so() -> None:
+    """A quorum of nobody is met by everything: the rung is not checked, and no pass."""
+    world, capture = world_with_photo()
+    log = replace(world.known().logs[ORIGIN], policy=parse_policy(b"quorum none\n"))
+    known = world.known(logs={ORIGIN: log})
+    report = verify_package(written(world.contents([capture])), known, NOW)
+    rung = next(rung for rung in report.captures[0].rungs if rung.name == "witnessed")
+    assert (rung.outcome, rung.detail) == (
+        Outcome.UNCHECKED,
+        "The known keys demand no witness, and none has cosigned.",
+    )
+
+
+def test_a_receipt_of_other_bytes_is_noticed() -> None:
+    """What the server says that it stored must be what the device announced."""
+    world, capture = world_with_photo()
+    body: JSONObject = {**KINDS["stored"].example}
+    world.say(world.server, "stored", body, about=capture.id)
+    report = judged(world, world.contents([capture]))
+    assert told(report, "content.stored") == [
+        (Outcome.CHANGED, "The server stored other bytes than the device announced.", capture.id)
+    ]
+    rung = next(rung for rung in report.captures[0].rungs if rung.name == "stored")
+    assert (rung.outcome, rung.detail) == (Outcome.CHANGED, "Storage is not proven.")
+
+
+def test_one_checkpoint_too_many_is_not_read() -> None:
+    """Each checkpoint is verified whole, so a package leads into a bounded number of them."""
+    world, capture = world_with_photo()
+    while len(world.logged) <= MAX_CHECKPOINTS:
+        world.say(world.server, "custody", {**KINDS["custody"].example}, about=capture.id)
+    contents = world.contents([capture])
+    note = parse_tlog_proof(contents.statements[0].proof).checkpoint
+    statements = [
+        replace(item, proof=item.proof.replace(note, note + unknown_line(number)))
+        for number, item in enumerate(contents.statements)
+    ]
+    report = judged(world, replace(contents, statements=statements))
+    last = max(signed.id for signed, _ in world.logged)
+    assert told(report, "statement.signature") == [
+        (Outcome.CHANGED, "The proofs lead into more checkpoints than a reader takes.", last)
+    ]
+
+
+def unknown_line(number: int) -> bytes:
+    """A signature line of a key that nobody knows."""
+    line = NoteSignature(name="nobody", key_id=b"none", value=number.to_bytes(2, "big"))
+    return signature_line(line).encode()
+
+
+def test_what_decides_nothing_is_no_pass_alone() -> None:
+    """A report of checks that do not decide is no pass, and names none of them."""
+    report = report_of(Check(name="custody.trail", outcome=Outcome.PASS, detail="read twice"))
+    assert report.outcome is Outcome.UNCONFIRMED
+    with pytest.raises(EvidenceError, match="Nothing was checked"):
+        report.require()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Check(name="time.signatures", outcome=Outcome.PASS, detail=""),
+        lambda: Findings().add("time.signatures", Outcome.PASS, ""),
+        lambda: Findings().mention("time.signatures", EvidenceError("")),
+        lambda: Findings().conclude("time.signatures"),
+        lambda: Findings().worst("time.signatures"),
+    ],
+    ids=["check", "add", "mention", "conclude", "worst"],
+)
+def test_a_check_that_does_not_exist_is_the_callers_mistake(ask: Callable[[], object]) -> None:
+    """A misspelt name would never fail, and nobody would notice that nothing was asked."""
+    with pytest.raises(ValueError, match="registry"):
+        ask()

@@ -1,5 +1,6 @@
 """The key ring follows the registrar's chain; known keys follow their predecessor."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,8 @@ from evidence.keyring import Keyring, Registrar
 from evidence.keys import P256Signer
 from evidence.known_keys import PinnedRoot, check_successor, parse_known_keys, write_known_keys
 from evidence.statement import SignedStatement, Statement, parse_statement
-from tests.evidence.package_maker import AUDIENCE, ORGAN, World
+from evidence.tlog.note import COSIGNATURE_ED25519, ED25519, VerifierKey
+from tests.evidence.package_maker import AUDIENCE, ORGAN, ORIGIN, World
 
 
 def ring(world: World) -> Keyring:
@@ -229,6 +231,17 @@ def test_known_keys_read_back_and_follow_their_predecessor() -> None:
     ):
         with pytest.raises(KnownKeysInvalid):
             check_successor(first, wrong)
+
+
+def test_a_log_has_no_witness_s_key() -> None:
+    """A key that signs times for others must not pass for a log's, whatever its name."""
+    world = World()
+    [log] = world.known().logs.values()
+    for kind, refused in ((ED25519, False), (COSIGNATURE_ED25519, True)):
+        key = VerifierKey(name=ORIGIN, kind=kind, public_key=log.keys[0].public_key)
+        logs = {ORIGIN: replace(log, keys=(key,))}
+        with pytest.raises(KnownKeysInvalid) if refused else nullcontext():
+            assert world.known(logs=logs).logs[ORIGIN].keys == (key,)
 
 
 def test_known_keys_are_signed_by_a_threshold_of_their_own_root_keys() -> None:

@@ -22,7 +22,7 @@ from evidence.package import (
     parse_manifest,
 )
 from evidence.verify import verify_package
-from tests.evidence.package_maker import AT, World, world_with_photo, written
+from tests.evidence.package_maker import AT, World, plain_file, world_with_photo, written
 
 TOP = "fengni-package"
 
@@ -34,7 +34,7 @@ def zipped(
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, data in members:
-            archive.writestr(zipfile.ZipInfo(name), data, compress_type=method)
+            archive.writestr(plain_file(name), data, compress_type=method)
     return out.getvalue() + change
 
 
@@ -227,7 +227,17 @@ def test_what_compresses_too_well_is_stored() -> None:
     assert package.read("data/attachments/output.txt") == blanks
 
 
-@pytest.mark.parametrize("name", ["Report 1.txt", "../x", "a/b/c/d.txt", "OUTPUT.txt", "报告.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Report 1.txt",
+        "../x",
+        "a/b/c/d.txt",
+        "OUTPUT.txt",
+        "output.txt/x",
+        "报告.txt",
+    ],
+)
 def test_a_writer_refuses_the_names_that_a_reader_refuses(name: str) -> None:
     """Nobody is handed a package that no verifier opens."""
     world, capture = world_with_photo()
@@ -293,7 +303,7 @@ def test_ten_million_proof_lines_are_refused_quickly() -> None:
             if info.filename == name:
                 body = b"c2sp.org/tlog-proof@v1\nindex 0\n" + b"A" * 43 + b"=\n"
                 body += (b"A" * 43 + b"=\n") * 60_000
-            new.writestr(zipfile.ZipInfo(info.filename), body)
+            new.writestr(plain_file(info.filename), body)
     begun = time.monotonic()
     report = verify_package(out, world.known(), AT)
     assert time.monotonic() - begun < 10
@@ -359,6 +369,13 @@ def test_a_file_is_no_folder_as_well() -> None:
     """Two extractors would make different things of it."""
     with pytest.raises(PackageInvalid, match="folder"):
         opened(zipped((f"{TOP}/data", b"x"), (f"{TOP}/data/a", b"y")))
+
+
+def test_a_folder_is_spelt_in_one_way() -> None:
+    """On a disk that ignores case the two would be one, with more in it than was listed."""
+    opened(zipped((f"{TOP}/data/a", b"x"), (f"{TOP}/data/b/c", b"y")))
+    with pytest.raises(PackageInvalid, match="two ways"):
+        opened(zipped((f"{TOP}/data/a", b"x"), (f"{TOP}/Data/b", b"y")))
 
 
 def test_no_second_archive_finds_room() -> None:

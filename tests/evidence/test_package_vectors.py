@@ -35,6 +35,19 @@ def test_a_vector_is_answered_as_expected(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", EXPECTED["vectors"])
+def test_no_check_passes_and_fails(name: str) -> None:
+    """A pass says that nothing was found under that name, in any log and for any member."""
+    vector = EXPECTED["vectors"][name]
+    known = parse_known_keys((FOLDER / vector["known_keys"]).read_bytes())
+    package = io.BytesIO((FOLDER / f"{name}.zip").read_bytes())
+    checks = verify_package(package, known, parse_time(EXPECTED["at"])).checks
+    one_a_capture = {"session.completeness", "time.not_before"}
+    passed = {check.name for check in checks if check.outcome is Outcome.PASS} - one_a_capture
+    failed = {check.name for check in checks if check.verdict is not Outcome.PASS}
+    assert passed & failed == set()
+
+
 @pytest.mark.parametrize("name", EXPECTED["refused_known_keys"])
 def test_a_wrong_trust_file_is_refused(name: str) -> None:
     """Known keys that their own root keys did not sign are no known keys."""

@@ -1,15 +1,43 @@
 """Each kind of field refuses what it should, and its JSON Schema says the same."""
 
 import json
+from base64 import b64encode
+from collections.abc import Callable
 
 import jsonschema
 import pytest
 
-from evidence.errors import EvidenceError, FieldInvalid, FieldMissing, FieldUnknown
+from evidence.errors import (
+    CheckpointInvalid,
+    EvidenceError,
+    FieldInvalid,
+    FieldMissing,
+    FieldUnknown,
+    KeyInvalid,
+    LeafInvalid,
+    NoteInvalid,
+    ProofFileInvalid,
+)
 from evidence.kinds import ALL
 from evidence.kinds.members import Kind
+from evidence.leaf import leaf_of, parse_leaf
 from evidence.report import Findings, Outcome
-from evidence.schema import Base64, Choice, Field, Flag, Hex, Integer, Record, Sequence, Text, Time
+from evidence.schema import (
+    Base64,
+    Choice,
+    Field,
+    Flag,
+    Hex,
+    Integer,
+    Record,
+    Sequence,
+    Text,
+    Time,
+    decode_base64,
+)
+from evidence.tlog.checkpoint import parse_checkpoint_body
+from evidence.tlog.note import parse_signature_line, parse_vkey
+from evidence.tlog.proof import parse_tlog_proof
 
 
 @pytest.mark.parametrize(
@@ -60,3 +88,28 @@ def test_findings_keep_the_worst_and_know_their_checks() -> None:
     assert findings.worst("key.chain") is Outcome.CHANGED
     with pytest.raises(ValueError, match="registry"):
         findings.add("no.such.check", Outcome.PASS, "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["QQ", "QQ=", "QR==", "QQ==\n", "Q Q==", "QQ==QQ==", "-_-_", "é==="]
+)
+def test_base64_has_one_reader_behind_every_format(text: str) -> None:
+    """What one format refuses as loose base64, each of the others refuses under its own name."""
+    leaf = leaf_of("ab" * 32, b"signature", b"key").decode()
+    doors: list[tuple[Callable[[], object], type[EvidenceError]]] = [
+        (lambda: decode_base64(text), FieldInvalid),
+        (
+            lambda: parse_leaf(leaf.replace(b64encode(b"key").decode(), text).encode()),
+            LeafInvalid,
+        ),
+        (lambda: parse_signature_line(f"— name {text}"), NoteInvalid),
+        (lambda: parse_vkey(f"name+00000000+{text}"), KeyInvalid),
+        (lambda: parse_checkpoint_body(f"log.example\n1\n{text}\n"), CheckpointInvalid),
+        (
+            lambda: parse_tlog_proof(f"c2sp.org/tlog-proof@v1\nextra {text}\n".encode()),
+            ProofFileInvalid,
+        ),
+    ]
+    for door, error in doors:
+        with pytest.raises(error):
+            door()

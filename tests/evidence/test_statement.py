@@ -262,7 +262,8 @@ def test_only_the_one_form_of_a_p256_key_is_a_key() -> None:
     check_public_key(SIGNER.public_key)
     point = SIGNER.public_key[27:]
     hybrid = SIGNER.public_key[:26] + bytes([6 + point[-1] % 2]) + point
-    wrong_keys = (b"", b"\x00" * 91, SIGNER.public_key[:-1] + b"\x00", hybrid, RSA_OF_91_BYTES)
+    beside = SIGNER.public_key[:-1] + bytes([point[-1] ^ 1])  # of a fresh key, always another byte
+    wrong_keys = (b"", b"\x00" * 91, beside, hybrid, RSA_OF_91_BYTES)
     for wrong in wrong_keys:
         with pytest.raises(KeyInvalid):
             check_public_key(wrong)

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ObjectIdentifier
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -90,8 +90,12 @@ def issue(
     critical: bool = True,
     serial: int | None = None,
     validity: tuple[datetime, datetime] = (START, END),
+    public_key: rsa.RSAPublicKey | None = None,
 ) -> Issued:
-    """Issue a certificate: an authority without `purposes`, a leaf with them."""
+    """Issue a certificate: an authority without `purposes`, a leaf with them.
+
+    For `public_key` the caller holds the private one; `key` is then of no use.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     if isinstance(name, str):
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -100,7 +104,7 @@ def issue(
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(issuer.certificate.subject if issuer else name)
-        .public_key(key.public_key())
+        .public_key(public_key or key.public_key())
         .serial_number(x509.random_serial_number() if serial is None else serial)
         .not_valid_before(validity[0])
         .not_valid_after(validity[1])

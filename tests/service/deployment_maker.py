@@ -24,6 +24,7 @@ from evidence.statement import (
 from service.access.tokens import issue_token
 from service.context import fresh_salt, log_signer, log_stores, open_context, system_clock
 from service.law.permissions import Scope
+from service.objects import make_objects
 from service.settings import (
     AuthoritySettings,
     Deployment,
@@ -36,7 +37,6 @@ from service.settings import (
 from storage.db.engine import Database, migrate
 from storage.log import create_log
 from storage.log.texts import TextKeys
-from storage.objects.local import LocalObjects
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
@@ -213,7 +213,7 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
     url = deployment.database_url or places.database_url
     if deployment.database_url is None:
         migrate(url)
-    LocalObjects.create(places.objects, store_id="local-test")
+    make_objects(settings, system_clock, "test")
     Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
     texts = TextKeys.create(places.text_keys)
     db = Database(url)

@@ -13,7 +13,7 @@ from evidence.keys import P256Signer
 from evidence.statement import About, SignedStatement
 from service.app import create_app
 from tests.service.deployment_maker import PHOTO, Made, bearer, make_deployment, wire
-from tests.service.test_captures import announce, get, send
+from tests.service.test_captures import announce, custody, get, send, wait_until_stored
 
 Client = TestClient[Any]
 
@@ -144,7 +144,26 @@ def test_wrong_addresses_and_methods_are_problems(client: Client, made: Made) ->
     assert "POST" in method.headers["allow"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "cursor=%21", "content=gone", "session=1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=x",
+        "cursor=%21",
+        "content=gone",
+        "session=1",
+        "received_from=1",
+        "received_from=-1.5",
+        "received_from=",
+        "received_until=1e3",
+        "received_until=2026-11-23",
+        "received_until=2026-11-23T09:00:00",
+        "received_until=2026-11-23 09:00:00Z",
+        "received_until=2026-13-23T09:00:00Z",
+        "received_until=2026-11-23T09:00:60Z",
+        "received_from=0001-01-01T00:00:00%2B08:00",
+    ],
+)
 def test_a_query_out_of_bounds_is_named(client: Client, made: Made, query: str) -> None:
     """422 with the parameter's name."""
     answer = get(client, made, f"/v1/captures?{query}")
@@ -191,12 +210,42 @@ def test_no_byte_is_taken_below_the_disk_s_reserve(tmp_path: Path) -> None:
     assert (ready.status_code, ready.json()["failed"]) == (503, ["disk_reserve"])
 
 
-def test_a_digest_of_another_algorithm_alone_is_ignored(client: Client, made: Made) -> None:
-    """RFC 9530 lets a receiver ignore what it does not know."""
+@pytest.mark.parametrize("name", ["sha-512", "md5", "SHA-256"])
+def test_a_digest_that_nobody_would_check_is_refused(client: Client, made: Made, name: str) -> None:
+    """A sender who asks for another algorithm alone is told which one is checked."""
     signed = made.parties["county-a"].capture()
     announce(client, made, signed)
     digest = base64.b64encode(hashlib.sha512(PHOTO).digest()).decode()
-    assert send(client, made, signed.id, digest=f"sha-512=:{digest}:").status_code == 201
+    answer = send(client, made, signed.id, digest=f"{name}=:{digest}:")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    right = base64.b64encode(hashlib.sha256(PHOTO).digest()).decode()
+    both = f"sha-512=:{digest}:, sha-256=:{right}:"
+    assert send(client, made, signed.id, digest=both).status_code == 201
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_repeat_that_says_it_is_another_content_is_refused(
+    client: Client, made: Made, stored: bool
+) -> None:
+    """Once content has arrived, a digest or length that is not its own is told to be wrong."""
+    signed = made.parties["county-a"].capture()
+    announce(client, made, signed)
+    assert send(client, made, signed.id).status_code == 201
+    if stored:
+        wait_until_stored(client, made, signed.id)
+    other = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    answers = [
+        send(client, made, signed.id, digest=f"sha-256=:{other}:"),
+        send(client, made, signed.id, PHOTO + b"more"),
+        send(client, made, signed.id, PHOTO[:-1]),
+    ]
+    assert [(one.status_code, one.json()["code"]) for one in answers] == [
+        (422, "digest_mismatch"),
+        (413, "content_too_large"),
+        (422, "content_truncated"),
+    ]
+    assert custody(client, made, signed.id) == []
+    assert send(client, made, signed.id).status_code == 200
 
 
 def test_what_is_announced_too_large_is_refused_at_once(client: Client, made: Made) -> None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx
@@ -327,3 +328,18 @@ def test_lists_are_paged(client: Client, made: Made) -> None:
         seen += [one["id"] for one in page["items"]]
         cursor = page["next"]
     assert seen == [one.id for one in reversed(signed)]
+
+
+def test_a_list_is_bounded_by_times_of_any_zone(client: Client, made: Made) -> None:
+    """From is inclusive, and 09:00+08:00 is the same instant as 01:00Z."""
+    signed = made.parties["county-a"].capture()
+    announce(client, made, signed)
+    [item] = get(client, made, "/v1/captures").json()["items"]
+    at = datetime.fromisoformat(item["received_at"])
+    there = at.astimezone(timezone(timedelta(hours=8))).isoformat().replace("+", "%2B")
+    later = (at + timedelta(days=1)).isoformat().replace("+00:00", "Z")
+    found = [
+        [one["id"] for one in get(client, made, f"/v1/captures?{query}").json()["items"]]
+        for query in (f"received_from={there}", f"received_from={later}", f"received_until={later}")
+    ]
+    assert found == [[signed.id], [], [signed.id]]

@@ -65,6 +65,44 @@ def test_bodies_are_described_also_where_they_stream(document: dict[str, Any]) -
         assert body["schema"]["$ref"].rpartition("/")[2] in closed
 
 
+def test_the_bytes_that_come_back_are_described_as_bytes(document: dict[str, Any]) -> None:
+    """Originals, previews, parts, packages and tiles are binary; what has no body has none."""
+    content = document["paths"]["/v1/captures/{capture}/content"]["get"]["responses"]
+    package = document["paths"]["/v1/exports/{export}/package"]["get"]["responses"]
+    tile = document["paths"]["/logs/{log}/tile/{path}"]["get"]["responses"]
+    bodies = [content["200"], content["206"], package["200"], tile["200"]]
+    schemas = [one["schema"] for body in bodies for one in body["content"].values()]
+    assert schemas == [{"type": "string", "format": "binary"}] * len(schemas)
+    assert set(content["200"]["content"]) == {"application/octet-stream", "image/*", "video/*"}
+    assert set(content) == {"200", "206", "304", "416", "default"}
+    assert set(content["416"]["content"]) == {"application/problem+json"}
+    assert set(content["206"]["headers"]) >= {"ETag", "Content-Range"}
+    assert [one for one in (content["304"], package["304"]) if "content" in one] == []
+
+
+def test_the_page_names_every_member(client: Client, document: dict[str, Any]) -> None:
+    """Bodies and answers lead to their forms, and each form lists its members."""
+    page = client.get("/docs").text
+    forms = document["components"]["schemas"]
+    assert set(forms["WireStatement"]["properties"]) == {"statement", "signature", "key_id"}
+    for name, form in forms.items():
+        _, found, rest = page.partition(f"<h3 id=form-{name}>")
+        table = rest.partition("<h3")[0]
+        assert found
+        assert [
+            one for one in form.get("properties", {}) if f"<code>{one}</code>" not in table
+        ] == []
+    links = set(re.findall(r"<a href=#form-(\w+)>", page))
+    assert links <= set(forms)
+    assert links >= {
+        "Announcement",
+        "WireStatement",
+        "AnnouncementAnswer",
+        "CaptureView",
+        "Problem",
+    }
+
+
 def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
     """No script, no source, no style sheet, no foreign address; and a policy that says so."""
     answer = client.get("/docs")

@@ -137,6 +137,16 @@ def test_pieces_are_leased_once(db: Database) -> None:
     assert len(lease(db, AT + timedelta(seconds=60), "two")) == 1
 
 
+def test_work_of_a_log_that_waits_is_left_alone(db: Database) -> None:
+    """It is neither taken nor counted as an attempt, however often somebody looks."""
+    for logs in ((), ("b",)):
+        with db.write() as connection:
+            assert lease_pieces(connection, "store", "one", AT, 10, TERMS, logs=logs) == []
+    with db.write() as connection:
+        pieces = lease_pieces(connection, "store", "one", AT, 10, TERMS, logs=("a", "b"))
+    assert [piece.attempts for piece in pieces] == [1, 1, 1]
+
+
 def test_a_lost_lease_finishes_nothing(db: Database) -> None:
     """The first worker comes too late."""
     first = lease(db, AT)[0]

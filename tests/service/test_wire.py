@@ -139,3 +139,15 @@ def test_a_body_that_trickles_in_is_ended(server: Wire) -> None:
     assert answer.startswith("HTTP/1.1 408")
     assert "request_timeout" in answer
     assert server.request("GET", "/readyz") == (200, {"status": "ready", "failed": []})
+
+
+def test_after_head_the_connection_goes_on(server: Wire) -> None:
+    """A length without a body confuses nobody: the next answer over it is whole."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("HEAD", "/openapi.json")
+        headed = connection.getresponse()
+        told, nothing = headed.headers["content-length"], headed.read()
+        connection.request("GET", "/openapi.json")
+        whole = connection.getresponse().read()
+    assert (headed.status, nothing, int(told)) == (200, b"", len(whole))

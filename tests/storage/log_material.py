@@ -143,6 +143,7 @@ class Place:
         *,
         period_s: float = SLOW_PERIOD_S,
         witnessed: Iterable[WitnessAnswer] = (),
+        confirmed: bool = True,
         published: Callable[[CommittedHead], None] = lambda _head: None,
     ) -> "OpenLog":
         """Open the log; see `Log.open`."""
@@ -153,6 +154,7 @@ class Place:
                 signer=self.signer,
                 clock=now,
                 witnessed=witnessed,
+                confirmed=confirmed,
                 published=published,
                 period_s=period_s,
             )

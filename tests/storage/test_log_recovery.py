@@ -17,6 +17,7 @@ from storage.errors import (
     HeadConflict,
     IntegrityAlarm,
     LogRolledBack,
+    LogUnconfirmed,
     NotFound,
     StorageError,
     Unavailable,
@@ -339,3 +340,51 @@ def test_the_origin_is_part_of_everything(place: Place) -> None:
     with place.open() as log:
         signed = open_checkpoint(log.latest().note, place.signer.verifier_keys)
     assert signed.checkpoint.origin == ORIGIN
+
+
+def test_an_unconfirmed_log_is_read_and_takes_nothing(place: Place) -> None:
+    """Receipts, proofs and the checkpoint are given; what would be signed is refused by name."""
+    with place.open() as log:
+        receipts = append(log, ITEMS[:20])
+    head = place.head.read_bytes()
+    with place.open(confirmed=False) as log:
+        for refused in (log.require_taking, lambda: log.submit(Submission(items=(ITEMS[20],)))):
+            with pytest.raises(LogUnconfirmed):
+                refused()
+        check_receipts(place, ITEMS[:20], receipts)
+        assert log.receipt(receipts[3].statement_id, receipts[3].key_id) == receipts[3]
+        assert len(log.consistency(7, 20)) > 0
+        assert log.checkpoint().startswith(f"{ORIGIN}\n20\n".encode())
+        status = log.status()
+        assert (status.size, status.confirmed, status.halted) == (20, False, None)
+    assert place.head.read_bytes() == head
+    assert place.fsck() == []
+
+
+def test_a_log_is_confirmed_by_enough_answers(place: Place) -> None:
+    """Answers that are too few change nothing; then it signs on from where it was."""
+    with place.open() as log:
+        append(log, ITEMS[:20])
+    with place.open(confirmed=False) as log:
+        log.confirm([WitnessAnswer(witness="east", size=20, root=log.latest().root)], enough=False)
+        with pytest.raises(LogUnconfirmed):
+            log.require_taking()
+        log.confirm([WitnessAnswer(witness="west", size=3)], enough=True)
+        assert [one.index for one in append(log, ITEMS[20:22])] == [20, 21]
+
+
+@pytest.mark.parametrize("enough", [True, False])
+@pytest.mark.parametrize("size", [19, 20, 40])
+def test_a_late_answer_of_another_tree_halts(place: Place, size: int, *, enough: bool) -> None:
+    """More leaves, or another root, are the alarm, also where too few answered to begin."""
+    with place.open() as log:
+        append(log, ITEMS[:20])
+    with place.open(confirmed=False) as log:
+        answer = WitnessAnswer(witness="east", size=size, root=EMPTY_ROOT)
+        with pytest.raises(LogRolledBack, match="witness east saw"):
+            log.confirm([answer], enough=enough)
+        with pytest.raises(LogRolledBack):
+            log.submit(Submission(items=(ITEMS[20],)))
+        log.confirm([WitnessAnswer(witness="west", size=3)], enough=True)
+        with pytest.raises(LogRolledBack):
+            log.require_taking()

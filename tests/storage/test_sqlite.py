@@ -1,5 +1,6 @@
-"""SQLite: durable settings, and damage of its one file is found."""
+"""SQLite: durable settings, a file only for its owner, and damage of it is found."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from storage.db.engine import Database, integrity_faults, migrate
 from storage.db.tables import EVIDENCE, logs
 from storage.errors import IntegrityAlarm, Unavailable
+from storage.log.texts import TextKeys
 from tests.storage.log_material import now
 from tests.storage.test_records import fill
 
@@ -131,3 +133,59 @@ def test_no_evidence_row_can_be_changed(database: Database, table: Table, change
     with database.read() as connection:
         assert connection.execute(select(table)).all() == before
         assert connection.execute(select(func.count()).select_from(table)).scalar_one() > 0
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """What most accounts have: others may read what they make."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The files of a folder with their modes."""
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_only_its_owner_reads_a_database(tmp_path: Path) -> None:
+    """The file and what SQLite writes beside it, while it is open."""
+    url = f"sqlite:///{tmp_path}/fengni.db"
+    migrate(url)
+    database = Database(url)
+    row = {"id": "a", "organ": "o", "origin": "b", "created_at": now()}
+    with database.write() as connection:
+        connection.execute(insert(logs).values(**row))
+    names = ("fengni.db", "fengni.db-wal", "fengni.db-shm")
+    assert modes(tmp_path) == dict.fromkeys(names, 0o600)
+    database.close()
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_a_database_of_an_earlier_version_is_closed_to_others(database: Database) -> None:
+    """What was made for everybody to read is taken back at the next start, while it is open."""
+    assert database.path is not None
+    with database.write() as connection:
+        connection.execute(insert(logs).values(id="a", organ="o", origin="b", created_at=now()))
+        for path in database.path.parent.iterdir():
+            path.chmod(0o644)
+    database.require_newest()
+    assert set(modes(database.path.parent).values()) == {0o600}
+    with database.read() as connection:
+        assert connection.execute(select(logs.c.id)).scalars().all() == ["a"]
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_only_its_owner_reads_the_keys_of_texts(tmp_path: Path) -> None:
+    """The key file of texts is kept like the database, also one of an earlier version."""
+    path = tmp_path / "texts.db"
+    keys = TextKeys.create(path)
+    keys.provide("log.example", 0, 3)
+    names = ("texts.db", "texts.db-wal", "texts.db-shm")
+    assert modes(tmp_path) == dict.fromkeys(names, 0o600)
+    keys.close()
+    path.chmod(0o644)
+    again = TextKeys(path)
+    assert modes(tmp_path)["texts.db"] == 0o600
+    again.close()

@@ -155,6 +155,23 @@ def test_no_witness_is_needed_where_the_quorum_is_none() -> None:
     assert policy.judge(cosigned("X1")).seen == (("w", 1_790_000_000),)
 
 
+@pytest.mark.parametrize(
+    ("names", "suffice"),
+    [
+        ((), False),
+        (("X1", "X3"), False),
+        (("X1", "X3", "Y2"), True),
+        (("X1", "X1", "Y2"), False),
+        (("X-and-Y",), False),
+        (("X-witnesses", "Y-witnesses", "stranger"), False),
+    ],
+)
+def test_a_quorum_is_asked_by_names_alone(names: tuple[str, ...], *, suffice: bool) -> None:
+    """The same as for lines of these witnesses; a group's name is nobody's."""
+    assert parse_policy(EXAMPLE.encode()).is_quorum(names) is suffice
+    assert parse_policy(b"quorum none\n").is_quorum(names) is True
+
+
 def test_a_witnessing_is_no_condition() -> None:
     """`if policy.judge(…)` would always hold; it raises instead."""
     with pytest.raises(TypeError):

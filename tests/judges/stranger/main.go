@@ -1,6 +1,7 @@
-// Command stranger verifies an evidence package. It was written from docs/evidence-format.md and
-// the public specifications that it cites, without a look at the project's own verifier; where they
-// left a choice open, the expected outcomes of tests/vectors/packages decided.
+// Command stranger verifies an evidence package. It was first written from docs/evidence-format.md
+// and the public specifications that it cites, without a look at the project's own verifier; where
+// they left a choice open, the expected outcomes of tests/vectors/packages decided. What the page
+// has said more exactly since then was added by people who knew both.
 package main
 
 import (

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -28,7 +29,7 @@ type vkey struct {
 
 func readVkey(line string) (*vkey, error) {
 	parts := strings.SplitN(line, "+", 3)
-	if len(parts) != 3 || parts[0] == "" {
+	if len(parts) != 3 || parts[0] == "" || strings.ContainsFunc(parts[0], unicode.IsSpace) {
 		return nil, errNote
 	}
 	id, err := hex.DecodeString(parts[1])
@@ -57,11 +58,18 @@ type checkpoint struct {
 	lines               []line
 }
 
+// The limits of §7 and §8.
+const (
+	noteBytes  = 256 << 10
+	noteLines  = 64
+	proofBytes = 256 << 10
+)
+
 var sizeForm = regexp.MustCompile(`^(0|[1-9][0-9]{0,18})$`)
 
 func readCheckpoint(whole string) (*checkpoint, error) {
 	split := strings.LastIndex(whole, "\n\n")
-	if split < 0 || !utf8.ValidString(whole) || !strings.HasSuffix(whole, "\n") {
+	if len(whole) > noteBytes || split < 0 || !utf8.ValidString(whole) || !strings.HasSuffix(whole, "\n") {
 		return nil, errNote
 	}
 	for i := 0; i < len(whole); i++ {
@@ -71,20 +79,26 @@ func readCheckpoint(whole string) (*checkpoint, error) {
 	}
 	c := &checkpoint{whole: whole, text: whole[:split+1]}
 	body := strings.Split(whole[:split], "\n")
-	if len(body) != 3 || !originForm.MatchString(body[0]) || !sizeForm.MatchString(body[1]) {
+	if len(body) < 3 || slices.Contains(body, "") || !sizeForm.MatchString(body[1]) {
 		return nil, errNote
 	}
 	root, ok := unbase64(body[2])
 	size, err := strconv.ParseInt(body[1], 10, 64)
-	if !ok || len(root) != 32 || err != nil {
+	empty := sha256.Sum256(nil)
+	if !ok || len(root) != 32 || err != nil || (size == 0 && !bytes.Equal(root, empty[:])) {
 		return nil, errNote
 	}
 	c.origin, c.size, c.root = body[0], uint64(size), root
-	for _, text := range strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n") {
+	texts, seen := strings.Split(strings.TrimSuffix(whole[split+2:], "\n"), "\n"), map[string]bool{}
+	if len(texts) > noteLines {
+		return nil, errNote
+	}
+	for _, text := range texts {
 		l, ok := readLine(text)
-		if !ok {
+		if !ok || seen[text] {
 			return nil, errNote
 		}
+		seen[text] = true
 		c.lines = append(c.lines, l)
 	}
 	return c, nil
@@ -162,12 +176,12 @@ type proof struct {
 func readProof(data []byte) (*proof, error) {
 	head, rest, found := strings.Cut(string(data), "\n\n")
 	lines := strings.Split(head, "\n")
-	if !found || lines[0] != "c2sp.org/tlog-proof@v1" || len(lines) < 2 {
+	if len(data) > proofBytes || !found || lines[0] != "c2sp.org/tlog-proof@v1" || len(lines) < 2 {
 		return nil, errNote
 	}
 	lines = lines[1:]
 	if extra, has := strings.CutPrefix(lines[0], "extra "); has {
-		if _, ok := unbase64(extra); !ok || len(lines) < 2 {
+		if _, ok := unbase64(extra); !ok || extra == "" || len(lines) < 2 {
 			return nil, errNote
 		}
 		lines = lines[1:]
@@ -177,7 +191,7 @@ func readProof(data []byte) (*proof, error) {
 		return nil, errNote
 	}
 	index, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || index > 1<<53-1 {
+	if err != nil {
 		return nil, errNote
 	}
 	p := &proof{index: uint64(index)}
@@ -189,6 +203,9 @@ func readProof(data []byte) (*proof, error) {
 		p.hashes = append(p.hashes, hash)
 	}
 	p.cp, err = readCheckpoint(rest)
+	if err == nil && p.index >= p.cp.size {
+		return nil, errNote
+	}
 	return p, err
 }
 
@@ -228,6 +245,8 @@ type group struct {
 	key     *vkey // of a witness
 }
 
+var countForm = regexp.MustCompile(`^[1-9][0-9]{0,3}$`)
+
 type policy struct {
 	groups map[string]*group
 	quorum string
@@ -235,16 +254,23 @@ type policy struct {
 
 func readPolicy(lines []string) (*policy, error) {
 	p, used, seen := &policy{groups: map[string]*group{}}, map[string]bool{}, map[string]bool{}
+	logs := map[string]bool{}
+	sorts := map[string]int{}
 	for _, text := range lines {
 		f := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == '\t' })
 		if len(f) == 0 || f[0][0] == '#' {
 			continue
 		}
+		if sorts[f[0]]++; sorts[f[0]] > 64 {
+			return nil, errNote
+		}
 		switch {
 		case f[0] == "log" && (len(f) == 2 || len(f) == 3):
-			if _, err := readVkey(f[1]); err != nil {
-				return nil, err
+			key, err := readVkey(f[1])
+			if err != nil || key.kind == 4 || logs[string(key.key)] {
+				return nil, errNote
 			}
+			logs[string(key.key)] = true
 		case f[0] == "witness" && (len(f) == 3 || len(f) == 4):
 			key, err := readVkey(f[2])
 			if err != nil || key.kind == 1 || seen[string(key.key)] || p.groups[f[1]] != nil || f[1] == "none" {
@@ -265,7 +291,9 @@ func readPolicy(lines []string) (*policy, error) {
 			case "any":
 				g.need = 1
 			default:
-				g.need, _ = strconv.Atoi(f[2])
+				if countForm.MatchString(f[2]) {
+					g.need, _ = strconv.Atoi(f[2])
+				}
 			}
 			if g.need < 1 || g.need > len(g.members) || p.groups[f[1]] != nil || f[1] == "none" {
 				return nil, errNote
@@ -287,8 +315,8 @@ func readPolicy(lines []string) (*policy, error) {
 }
 
 // judge says whether a known witness's line fails, whether the quorum is met, and the earliest time
-// (POSIX seconds) that a known witness states; -1 where none does.
-func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
+// and latest time (POSIX seconds) that a known witness states; -1 where none does.
+func (p *policy) judge(c *checkpoint) (failing, met bool, earliest, latest int64) {
 	signed := map[string]bool{}
 	earliest = -1
 	for name, g := range p.groups {
@@ -307,6 +335,7 @@ func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 			if earliest < 0 || at < earliest {
 				earliest = at
 			}
+			latest = max(latest, at)
 		}
 		failing = failing || bad > 0
 		signed[name] = good > 0 && bad == 0
@@ -325,7 +354,7 @@ func (p *policy) judge(c *checkpoint) (failing, met bool, earliest int64) {
 		return count >= g.need
 	}
 	if failing {
-		return true, false, -1
+		return true, false, -1, 0
 	}
-	return false, p.quorum == "none" || witnessed(p.quorum), earliest
+	return false, p.quorum == "none" || witnessed(p.quorum), earliest, latest
 }

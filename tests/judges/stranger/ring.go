@@ -10,13 +10,15 @@ import (
 type ringKey struct {
 	organ, role, holder string
 	epoch, from, until  int64 // until: -1 while it has not ended
+	suspected           string // since when, where its end says so
 	spki                []byte
 }
 
 type ring struct {
-	keys   map[string]*ringKey
-	chains map[string][]*statement // organ: its accepted key statements
-	epochs map[string]int64        // organ, role and holder: the last epoch
+	audience string
+	keys     map[string]*ringKey
+	chains   map[string][]*statement // organ: its accepted key statements
+	epochs   map[string]int64        // organ, role and holder: the last epoch
 }
 
 var roles = map[string]string{
@@ -29,20 +31,23 @@ var roles = map[string]string{
 }
 
 // buildRing takes the key statements of one log; ok is false when a chain is broken, and
-// strange is true when one is of an organ without a pinned registrar.
+// strange is true when one is of an organ without a pinned registrar, or of another deployment.
 func buildRing(list []*statement, known *knownKeys) (r *ring, ok, strange bool) {
-	r = &ring{map[string]*ringKey{}, map[string][]*statement{}, map[string]int64{}}
+	r = &ring{known.audience, map[string]*ringKey{}, map[string][]*statement{}, map[string]int64{}}
 	for organ, spki := range known.registrars {
 		_, id, _ := readKey(spki)
-		r.keys[id] = &ringKey{organ, "registrar", "registrar", 1, -1, -1, spki}
+		r.keys[id] = &ringKey{organ, "registrar", "registrar", 1, -1, -1, "", spki}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].index < list[j].index })
 	broken := map[string]bool{}
 	for _, s := range list {
-		if s.kind == "key" && known.registrars[s.organ] == nil {
+		if s.kind != "key" {
+			continue
+		}
+		if known.registrars[s.organ] == nil || s.audience != known.audience {
 			strange = true
-		} else if s.kind == "key" && !broken[s.organ] {
-			broken[s.organ] = !r.take(s, known)
+		} else if !broken[s.organ] {
+			broken[s.organ] = !r.take(s)
 		}
 	}
 	for _, is := range broken {
@@ -62,9 +67,9 @@ func (r *ring) enrolled(id string, s *statement) *ringKey {
 	return nil
 }
 
-func (r *ring) take(s *statement, known *knownKeys) bool {
+func (r *ring) take(s *statement) bool {
 	signer, chain, b := r.keys[s.signer], r.chains[s.organ], s.body
-	if signer == nil || signer.role != "registrar" || signer.organ != s.organ || s.audience != known.audience {
+	if signer == nil || signer.role != "registrar" || signer.organ != s.organ {
 		return false
 	}
 	last := ""
@@ -94,12 +99,12 @@ func (r *ring) take(s *statement, known *knownKeys) bool {
 				return false
 			}
 		}
-		r.keys[id], r.epochs[place] = &ringKey{s.organ, role, holder, epoch, s.index, -1, spki}, epoch
+		r.keys[id], r.epochs[place] = &ringKey{s.organ, role, holder, epoch, s.index, -1, "", spki}, epoch
 	default:
 		return false
 	}
 	if ends != nil {
-		ends.until = s.index
+		ends.until, ends.suspected = s.index, text(b, "suspected_since")
 	}
 	r.chains[s.organ] = append(chain, s)
 	return true
@@ -125,13 +130,17 @@ func possessed(s *statement, spki []byte) bool {
 	return verifySignature(spki, data, signature)
 }
 
-// judge says whether the statement's signer is valid at its index (§5), or unknown altogether.
+// judge says whether the statement's signer is valid at its index (§5), or nothing is known that
+// could say so: no chain of the organ, or another deployment.
 func (r *ring) judge(s *statement) (valid, unknown bool) {
 	k := r.keys[s.signer]
+	if s.audience != r.audience {
+		return false, true
+	}
 	if k == nil {
 		return false, len(r.chains[s.organ]) == 0
 	}
-	s.holder = k.holder
+	s.holder, s.suspected = k.holder, k.suspected
 	return k.from < s.index && (k.until < 0 || k.until >= s.index) && k.organ == s.organ &&
 		string(k.spki) == string(s.key) && strings.Contains(" "+roles[s.kind]+" ", " "+k.role+" "), false
 }

@@ -68,8 +68,40 @@ type tstInfo struct {
 		Algorithm algorithm
 		Digest    []byte
 	}
-	Serial *big.Int
-	Time   asn1.RawValue
+	Serial     *big.Int
+	Time       asn1.RawValue
+	Accuracy   accuracy        `asn1:"optional"`
+	Ordering   bool            `asn1:"optional"`
+	Nonce      *big.Int        `asn1:"optional"`
+	TSA        asn1.RawValue   `asn1:"optional,tag:0"`
+	Extensions []asn1.RawValue `asn1:"optional,tag:1"`
+}
+
+type accuracy struct {
+	Seconds int `asn1:"optional"`
+	Millis  int `asn1:"optional,tag:0"`
+	Micros  int `asn1:"optional,tag:1"`
+}
+
+// sound says whether a reader knows all that the time stamp says (§10, 8.2).
+func (i *tstInfo) sound() bool {
+	a := i.Accuracy
+	whole := int64(a.Seconds)*1000 + int64(a.Millis) + int64(a.Micros+999)/1000
+	if i.Version != 1 || i.Serial.Sign() < 0 || i.Serial.BitLen() > 160 || min(a.Seconds, a.Millis, a.Micros) < 0 ||
+		max(a.Millis, a.Micros) > 999 || a.Seconds > 86400 || whole > 86400_000 {
+		return false
+	}
+	for _, raw := range i.Extensions {
+		var extension struct {
+			ID       asn1.ObjectIdentifier
+			Critical bool `asn1:"optional"`
+			Value    []byte
+		}
+		if !strict(raw.FullBytes, &extension) || extension.Critical {
+			return false
+		}
+	}
+	return true
 }
 
 var digests = map[string]crypto.Hash{
@@ -118,7 +150,7 @@ func readToken(der, data []byte, roots []*tsaRoot) (time.Time, tokenState) {
 		signed.Content.Type.String() != "1.2.840.113549.1.9.16.1.4" {
 		return none, broken
 	}
-	if !strict(signed.Content.Content, &info) || info.Version != 1 {
+	if !strict(signed.Content.Content, &info) || !info.sound() {
 		return none, broken
 	}
 	if digests[info.Imprint.Algorithm.OID.String()] != crypto.SHA256 ||
@@ -139,6 +171,9 @@ func readToken(der, data []byte, roots []*tsaRoot) (time.Time, tokenState) {
 	signer := signed.SignerInfos[0].verify(signed.Content, certs)
 	if signer == nil || !mayStamp(signer) || at.Before(signer.NotBefore) || !at.Before(signer.NotAfter) {
 		return none, broken
+	}
+	if !signed.SignerInfos[0].issued(signer) {
+		return none, unknown
 	}
 	pool := x509.NewCertPool()
 	for _, cert := range certs {
@@ -196,8 +231,11 @@ func (s *signerInfo) verify(content encapsulated, certs []*x509.Certificate) *x5
 			continue
 		}
 		algorithm := curves[hash]
-		if cert.PublicKeyAlgorithm == x509.RSA {
+		switch cert.PublicKeyAlgorithm {
+		case x509.RSA:
 			algorithm = rsas[hash]
+		case x509.Ed25519:
+			algorithm = x509.PureEd25519
 		}
 		if cert.CheckSignature(algorithm, message, s.Signature) == nil {
 			return cert
@@ -206,21 +244,28 @@ func (s *signerInfo) verify(content encapsulated, certs []*x509.Certificate) *x5
 	return nil
 }
 
+type issuerAndSerial struct {
+	Issuer asn1.RawValue
+	Serial *big.Int
+}
+
+// names says whether the signature states the certificate's serial number.
 func (s *signerInfo) names(cert *x509.Certificate) bool {
-	if s.SID.Class == asn1.ClassContextSpecific && s.SID.Tag == 0 {
-		return bytes.Equal(s.SID.Bytes, cert.SubjectKeyId)
-	}
-	var id struct {
-		Issuer asn1.RawValue
-		Serial *big.Int
-	}
-	return strict(s.SID.FullBytes, &id) && bytes.Equal(id.Issuer.FullBytes, cert.RawIssuer) && id.Serial.Cmp(cert.SerialNumber) == 0
+	var id issuerAndSerial
+	return strict(s.SID.FullBytes, &id) && id.Serial.Cmp(cert.SerialNumber) == 0
+}
+
+// issued says whether the signature states the certificate's issuer.
+func (s *signerInfo) issued(cert *x509.Certificate) bool {
+	var id issuerAndSerial
+	return strict(s.SID.FullBytes, &id) && bytes.Equal(id.Issuer.FullBytes, cert.RawIssuer)
 }
 
 // bound says whether the first certificate of the signing-certificate attribute is this one.
 func bound(attributes map[string][]byte, cert *x509.Certificate) bool {
 	hash, value := crypto.SHA256, attributes["1.2.840.113549.1.9.16.2.47"]
-	if value == nil {
+	older := value == nil
+	if older {
 		hash, value = crypto.SHA1, attributes["1.2.840.113549.1.9.16.2.12"]
 	}
 	var outer, ids, fields []asn1.RawValue
@@ -230,10 +275,13 @@ func bound(attributes map[string][]byte, cert *x509.Certificate) bool {
 	}
 	if fields[0].Tag == asn1.TagSequence { // an explicit hash algorithm comes first
 		var a algorithm
-		if !strict(fields[0].FullBytes, &a) || digests[a.OID.String()] == 0 || len(fields) < 2 {
+		if older || !strict(fields[0].FullBytes, &a) || len(fields) < 2 {
 			return false
 		}
-		hash, fields = digests[a.OID.String()], fields[1:]
+		if hash = digests[a.OID.String()]; hash == 0 || hash == crypto.SHA1 {
+			return false
+		}
+		fields = fields[1:]
 	}
 	return bytes.Equal(fields[0].Bytes, hashOf(hash, cert.Raw))
 }

@@ -19,7 +19,7 @@ import (
 var (
 	errStatement = errors.New("not a statement")
 	errVersion   = errors.New("a later version")
-	typeForm     = regexp.MustCompile(`^fengni/([a-z]+)/v([1-9][0-9]*)$`)
+	typeForm     = regexp.MustCompile(`^fengni/([a-z]+)/v([1-9][0-9]{0,3})$`)
 	saltForm     = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	mediaForm    = regexp.MustCompile(`^[a-z0-9][a-z0-9.+-]*/[a-z0-9][a-z0-9.+-]*$`)
 )
@@ -44,7 +44,7 @@ var rules = map[string]string{
 		"first_frame?:int,0," + maxInt + " last_frame?:int,0," + maxInt,
 	"present": "officer:name capacity:lead|second|observer present_from:time present_until?:time place?:@place",
 	"adopt":   "officer:name verified_by:site_visit|questioning|documents record:list,200,hex",
-	"stored": "content:@file object:@object received_at:time locked_until?:time assurance:directory-mode-bits|" +
+	"stored": "content:@file object:@object received_at:time locked_until?:time assurance:s3-unproven|directory-mode-bits|" +
 		"directory-append-only-immutable|s3-object-lock-governance|s3-object-lock-compliance",
 	"inspected": "input_sha256:hex outcome:ok|killed_cpu|killed_memory|timeout|crashed tools:list,32,@tool " +
 		"isolation:list,16,code facets:list,32,@facet findings:list,64,@finding " +
@@ -168,7 +168,7 @@ type statement struct {
 	log                                                string
 	index                                              int64
 	valid                                              bool
-	holder                                             string // of the valid signer's key
+	holder, suspected                                  string // of the valid signer's key
 	aboutLog                                           string // empty where it names no place
 	aboutIndex                                         int64
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -17,13 +19,14 @@ import (
 
 type pack struct {
 	*report
-	members    map[string][]byte
+	*archive
 	known      *knownKeys
 	listed     map[string]string
 	captures   []string
 	statements map[string]*statement  // those that passed statement.signature
 	proven     []*statement           // those that passed log.inclusion, too
 	after      map[string][]time.Time // independent times, by log origin and by capture id
+	latest     time.Time              // no time that counts is after it
 }
 
 func digest(data []byte) string {
@@ -32,58 +35,62 @@ func digest(data []byte) string {
 }
 
 func verify(r *report, data []byte, known *knownKeys, now string) {
-	members, err := readArchive(data)
+	archive, err := readArchive(data)
 	if err != nil {
 		r.change("package.container")
 		return
 	}
-	p := &pack{report: r, members: members, known: known, statements: map[string]*statement{}, after: map[string][]time.Time{}}
-	audience := p.manifest()
+	p := &pack{report: r, archive: archive, known: known, statements: map[string]*statement{}, after: map[string][]time.Time{}}
+	audience, whole := p.manifest()
+	if !whole {
+		return
+	}
 	if now >= known.expires || audience != known.audience {
 		r.confirm("known_keys.valid")
 	}
+	at, _ := time.Parse(time.RFC3339, now)
+	p.latest = at.Add(5 * time.Minute)
 	p.readStatements()
 	checkpoints := p.inclusion()
 	p.keys()
 	p.witnessesAndTime(checkpoints)
+	p.suspicion()
 	p.content()
 	p.sessions()
 	p.notBefore()
 }
 
-var manifestLine = regexp.MustCompile(`^([0-9a-fA-F]{64})[ \t]+(\S+)\r?$`)
+var manifestLine = regexp.MustCompile(`^([0-9a-f]{64}) {1,2}([!-~]+)$`)
 
 func (p *pack) readManifest(name string, wanted func(string) bool) bool {
-	list, ok := p.members[name]
-	seen := map[string]bool{}
-	for _, text := range strings.Split(strings.TrimSuffix(string(list), "\n"), "\n") {
+	list, whole := strings.CutSuffix(string(p.members[name]), "\n")
+	texts, seen := strings.Split(list, "\n"), map[string]bool{}
+	for _, text := range texts {
 		parts := manifestLine.FindStringSubmatch(text)
-		if parts == nil || seen[parts[2]] || !wanted(parts[2]) || p.members[parts[2]] == nil {
+		if parts == nil || seen[parts[2]] || !wanted(parts[2]) {
 			return false
 		}
-		seen[parts[2]], p.listed[parts[2]] = true, strings.ToLower(parts[1])
+		if _, there := p.members[parts[2]]; !there {
+			return false
+		}
+		seen[parts[2]], p.listed[parts[2]] = true, parts[1]
 	}
 	for member := range p.members {
-		ok = ok && (seen[member] || !wanted(member))
+		whole = whole && (seen[member] || !wanted(member))
 	}
-	return ok
+	return whole && !p.damaged[name] && len(texts) < memberLimit
 }
 
 const tagManifest = "tagmanifest-sha256.txt"
 
-// manifest is step 2; it returns the package's audience.
-func (p *pack) manifest() string {
+// manifest is step 2; it returns the package's audience, and whether there is anything to go on with.
+func (p *pack) manifest() (string, bool) {
 	p.listed = map[string]string{}
 	payload := func(name string) bool { return strings.HasPrefix(name, "data/") }
 	ok := p.readManifest("manifest-sha256.txt", payload)
 	ok = p.readManifest(tagManifest, func(name string) bool { return !payload(name) && name != tagManifest }) && ok
 	ok = ok && string(p.members["bagit.txt"]) == "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n" &&
-		p.members["bag-info.txt"] != nil
-	for name, data := range p.members {
-		if name != tagManifest && !strings.HasPrefix(name, "data/originals/") {
-			ok = ok && p.listed[name] == digest(data)
-		}
-	}
+		p.members["fetch.txt"] == nil
 	index, err := parseCanonical(p.members["data/index.json"], 4<<20)
 	list, isList := index["captures"].([]any)
 	ok = ok && err == nil && isList && len(list) <= 20_000 && exactly(index, []string{"audience", "captures", "format", "made_at"}) &&
@@ -97,18 +104,29 @@ func (p *pack) manifest() string {
 	}
 	if !ok {
 		p.change("package.manifest")
+		return "", false
 	}
-	return text(index, "audience")
+	for name, data := range p.members {
+		small := name != tagManifest && !strings.HasPrefix(name, "data/originals/")
+		if small && (p.damaged[name] || p.listed[name] != digest(data)) {
+			p.change("package.manifest")
+		}
+	}
+	return text(index, "audience"), true
 }
+
+const checkpointLimit = 64
 
 var (
 	evidenceFolder = regexp.MustCompile(`^data/(statements|leaves|proofs)/`)
 	evidenceForm   = regexp.MustCompile(`^data/((statements|leaves)/[0-9a-f]{64}\.json|proofs/[0-9a-f]{64}\.tlog-proof)$`)
 )
 
-// readStatements is step 4.
+// readStatements is step 4, in the bytewise order of the members' names.
 func (p *pack) readStatements() {
-	for name, data := range p.members {
+	checkpoints := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(p.members)) {
+		data := p.members[name]
 		if evidenceFolder.MatchString(name) && !evidenceForm.MatchString(name) {
 			p.change("statement.signature")
 			continue
@@ -135,9 +153,17 @@ func (p *pack) readStatements() {
 			p.change("statement.signature")
 			continue
 		}
+		if !checkpoints[proof.cp.whole] && len(checkpoints) == checkpointLimit {
+			p.change("statement.signature")
+			continue
+		}
+		checkpoints[proof.cp.whole] = true
 		s.key, s.signature, s.leaf, s.proof = spki, signature, leaf, proof
 		s.log, s.index = proof.cp.origin, int64(proof.index)
 		p.statements[id] = s
+	}
+	if len(p.statements) == 0 {
+		p.confirm("statement.signature")
 	}
 }
 
@@ -196,6 +222,9 @@ func (p *pack) inclusion() map[string]*checkpoint {
 		if !passing[id] {
 			p.confirm("log.inclusion")
 		}
+	}
+	if len(p.captures) == 0 {
+		p.confirm("log.inclusion")
 	}
 	p.skipped = len(p.exported()) == 0
 	return taken
@@ -271,6 +300,9 @@ func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
 	earliest, good, bad, aside := time.Time{}, false, false, false
 	for _, name := range names[:min(len(names), 16)] {
 		at, state := readToken(p.members[name], data, p.known.roots)
+		if state == believed && at.After(p.latest) {
+			state = unknown
+		}
 		bad, aside = bad || state == broken, aside || state == unknown
 		if state == believed && (!good || at.Before(earliest)) {
 			earliest, good = at, true
@@ -289,13 +321,13 @@ func (p *pack) stamp(check string, data []byte) (time.Time, bool) {
 func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	for origin, cp := range checkpoints {
 		pinned := p.known.logs[origin]
-		failing, met, seen := pinned.policy.judge(cp)
+		failing, met, seen, latest := pinned.policy.judge(cp)
 		if seen >= 0 {
 			p.after[origin] = append(p.after[origin], time.Unix(seen, 0))
 		}
 		if failing {
 			p.change("log.witnesses")
-		} else if !met {
+		} else if !met || time.Unix(latest, 0).After(p.latest) {
 			p.confirm("log.witnesses")
 		}
 		at, stamped := p.stamp("time.checkpoint", cp.stamped())
@@ -321,33 +353,49 @@ func (p *pack) witnessesAndTime(checkpoints map[string]*checkpoint) {
 	}
 }
 
-// content is step 9, and content.stored of step 10.
+// suspicion is 8.6.
+func (p *pack) suspicion() {
+	for _, s := range p.proven {
+		if !s.valid || s.suspected == "" {
+			continue
+		}
+		since, _ := time.Parse(time.RFC3339, s.suspected)
+		before := false
+		for _, at := range append(slices.Clone(p.after[s.log]), p.after[s.id]...) {
+			before = before || at.Before(since)
+		}
+		if !before {
+			p.confirm("key.suspicion")
+		}
+	}
+}
+
+// content is step 9, and 10.1.
 func (p *pack) content() {
-	captures := map[string]*statement{}
-	originals := map[string]int{}
+	captures, originals := map[string]*statement{}, map[string][]string{}
 	for _, s := range p.exported() {
 		captures[s.id] = s
 	}
-	for name, data := range p.members {
-		file, found := strings.CutPrefix(name, "data/originals/")
-		if !found {
-			continue
-		}
-		id, _, _ := strings.Cut(file, ".")
-		s := captures[id]
-		if originals[id]++; s == nil {
-			p.confirm("content.digest")
-			continue
-		}
-		content := s.body["content"].(object)
-		if sum := digest(data); sum != p.listed[name] || sum != text(content, "sha256") || int64(len(data)) != number(content, "size_bytes") {
-			p.change("content.digest")
+	for name := range p.members {
+		if file, found := strings.CutPrefix(name, "data/originals/"); found {
+			id, _, _ := strings.Cut(file, ".")
+			if originals[id] = append(originals[id], name); captures[id] == nil {
+				p.confirm("content.digest")
+			}
 		}
 	}
 	for id, s := range captures {
-		if originals[id] != 1 {
+		if len(originals[id]) != 1 {
 			p.confirm("content.digest")
+			continue
 		}
+		name, content := originals[id][0], s.body["content"].(object)
+		data := p.members[name]
+		if sum := digest(data); p.damaged[name] || sum != p.listed[name] || sum != text(content, "sha256") || int64(len(data)) != number(content, "size_bytes") {
+			p.change("content.digest")
+		}
+	}
+	for _, s := range captures {
 		announced, count := s.body["content"].(object), 0
 		for _, other := range p.proven {
 			if other.kind != "stored" || !other.isAbout(s) || !other.valid {
@@ -365,7 +413,7 @@ func (p *pack) content() {
 	}
 }
 
-// opening returns the opening of the capture's session, or nil.
+// opening is 10.2; nil where there is none.
 func (p *pack) opening(capture *statement) *statement {
 	for _, s := range p.proven {
 		if s.kind == "session" && text(s.body, "phase") == "open" && belongs(capture, s) {
@@ -380,7 +428,7 @@ func belongs(s, opening *statement) bool {
 	return s.valid && opening.valid && s.isAbout(opening) && s.holder == opening.holder
 }
 
-// sessions is session.completeness of step 10.
+// sessions is 10.3.
 func (p *pack) sessions() {
 	for _, s := range p.exported() {
 		if open := p.opening(s); open == nil || !p.complete(open) {
@@ -420,7 +468,7 @@ func (p *pack) complete(open *statement) bool {
 	return number(first, "count") == int64(len(shots))
 }
 
-// notBefore is time.not_before of step 10.
+// notBefore is 10.5.
 func (p *pack) notBefore() {
 	for _, s := range p.exported() {
 		open := p.opening(s)
@@ -439,7 +487,7 @@ func (p *pack) notBefore() {
 			p.change("time.not_before")
 			continue
 		}
-		failing, met, since := pinned.policy.judge(cp)
+		failing, met, since, _ := pinned.policy.judge(cp)
 		if failing {
 			p.change("time.not_before")
 		} else if !met || since < 0 {

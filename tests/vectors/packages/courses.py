@@ -82,6 +82,19 @@ def stamp(world: World, shots: list[SignedStatement], authority: Authority) -> C
     return replace(first, timestamps={**first.timestamps, **own})
 
 
+def two_organs(authority: Authority) -> tuple[World, World, Contents]:
+    """Two organs of one deployment, each with its keys and a photo, in one log and one package."""
+    world = World()
+    neighbour = world.neighbour("second-organ")
+    for organ in (world, neighbour):
+        organ.key("enrol", organ.server, "server")
+        organ.key("enrol", organ.device, "device")
+    shots = [organ.photo() for organ in (world, neighbour)]
+    for organ in (world, neighbour):
+        organ.status()
+    return world, neighbour, stamp(world, shots, authority)
+
+
 def flipped(data: bytes, place: int) -> bytes:
     """One bit changed."""
     changed = bytearray(data)

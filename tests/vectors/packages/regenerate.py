@@ -4,15 +4,12 @@ Writes one good package, packages that are each broken in one named way, the tru
 expected.json with what a verifier must answer. Keys are fresh at each run.
 """
 
-import base64
 import io
 import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 from evidence.canonical import canonicalise
 from evidence.digest import sha256_hex
@@ -31,54 +28,21 @@ from tests.evidence.package_maker import (
     World,
     original,
     pinned,
+    plain_file,
     stamped,
     token,
     written,
 )
 from tests.evidence.timestamp_maker import Authority, Making
-from tests.vectors.packages.courses import Course, Vector, courses, flipped, stamp
+from tests.vectors.packages import edges
+from tests.vectors.packages.bags import HERE, NOW, edited, kept, signature_of
+from tests.vectors.packages.courses import Course, Vector, courses, flipped, stamp, two_organs
+from tests.vectors.packages.layouts import archive_in_front, two_directories
+from tests.vectors.packages.moments import TRUST, moment_vectors
 
-HERE = Path(__file__).parent
-NOW = AT + timedelta(days=1)
 FORKED = bytes.fromhex("cf3cf3" * 10 + "cf3c")  # base64 "zzzz…": the good note is the smaller one
 LATER = AT + timedelta(days=3650)
-
-
-def edited(data: bytes, change: dict[str, bytes | None], *, relist: bool = True) -> bytes:
-    """Replace or drop members; `relist` writes the manifests anew, as a forger would."""
-    with zipfile.ZipFile(io.BytesIO(data)) as old:
-        members = {i.filename.removeprefix(f"{FOLDER}/"): old.read(i) for i in old.infolist()}
-        stored = {i.filename.removeprefix(f"{FOLDER}/"): i.compress_type for i in old.infolist()}
-    for name, body in change.items():
-        if body is None:
-            del members[name]
-        else:
-            members[name] = body
-    if relist:
-        relisted(members)
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as new:
-        for name, body in members.items():
-            info = zipfile.ZipInfo(f"{FOLDER}/{name}", date_time=(1980, 1, 1, 0, 0, 0))
-            new.writestr(info, body, compress_type=stored.get(name, zipfile.ZIP_STORED))
-    return out.getvalue()
-
-
-def relisted(members: dict[str, bytes]) -> None:
-    """Write both manifests for the members as they are."""
-    payload = {n: sha256_hex(b) for n, b in members.items() if n.startswith("data/")}
-    members["manifest-sha256.txt"] = lines(payload)
-    tags = {
-        n: sha256_hex(b)
-        for n, b in members.items()
-        if not n.startswith("data/") and n != "tagmanifest-sha256.txt"
-    }
-    members["tagmanifest-sha256.txt"] = lines(tags)
-
-
-def lines(digests: dict[str, str]) -> bytes:
-    """A BagIt manifest."""
-    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+OTHER_PHOTO = b"\xff\xd8\xff\xe0 stands for another photo \xff\xd9"
 
 
 def vectors(shots: list[SignedStatement], contents: Contents) -> dict[str, Vector]:
@@ -230,6 +194,36 @@ def checkpoint_vectors(world: World, contents: Contents) -> dict[str, Vector]:
     }
 
 
+def layout_vectors(good: bytes) -> dict[str, Vector]:
+    """The good package and one with another photo, in one file."""
+    names = zipfile.ZipFile(io.BytesIO(good)).namelist()
+    photo = next(name for name in names if "/data/originals/" in name)
+    other = edited(good, {photo.removeprefix(f"{FOLDER}/"): OTHER_PHOTO})
+    return {
+        "second-directory": Vector(two_directories(other, good), ["package.container"], []),
+        "second-archive-in-front": Vector(archive_in_front(good, other), ["package.container"], []),
+    }
+
+
+def organ_vectors() -> tuple[dict[str, Vector], dict[str, bytes]]:
+    """One package of two organs, with trust files that know both of them and the first only."""
+    authority = Authority.new()
+    world, neighbour, contents = two_organs(authority)
+    package = written(contents).getvalue()
+    both, one = "two-organs-known-keys.json", "one-organ-known-keys.json"
+    known = world.known(tsa_roots=(pinned(authority),))
+    registrars = (*known.registrars, *neighbour.known().registrars)
+    alone = ["session.completeness", "time.not_before"]
+    missing = ["key.chain", "key.validity", "key.status", "content.stored"]
+    return {
+        "two-organs": Vector(package, [], alone, both),
+        "two-organs-one-pinned": Vector(package, [], [*alone, *missing], one),
+    }, {
+        both: write_known_keys(replace(known, registrars=registrars), [world.root]),
+        one: write_known_keys(known, [world.root]),
+    }
+
+
 def refused_known_keys(known: KnownKeys, root: P256Signer) -> dict[str, bytes]:
     """Trust files that no verifier may take, each for one reason."""
     stranger, second = P256Signer.generate(), P256Signer.generate()
@@ -253,18 +247,11 @@ def refused_known_keys(known: KnownKeys, root: P256Signer) -> dict[str, bytes]:
     }
 
 
-def signature_of(document: dict[str, Any], signer: P256Signer) -> dict[str, str]:
-    """A signature over the file's own `signed`."""
-    message = canonicalise(document["signed"], max_bytes=1024 * 1024)
-    encoded = base64.b64encode(signer.sign(message)).decode()
-    return {"key_id": signer.key_id, "signature": encoded}
-
-
 def second_folder(data: bytes) -> bytes:
     """A member beside the one top folder."""
     out = io.BytesIO(data)
     with zipfile.ZipFile(out, "a") as archive:
-        archive.writestr("another-folder/file.txt", b"x")
+        archive.writestr(plain_file("another-folder/file.txt"), b"x")
     return out.getvalue()
 
 
@@ -272,7 +259,7 @@ def tricked(data: bytes) -> bytes:
     """A member that wants to leave the folder."""
     out = io.BytesIO(data)
     with zipfile.ZipFile(out, "a") as archive:
-        archive.writestr(f"{FOLDER}/data/../../evil.txt", b"x")
+        archive.writestr(plain_file(f"{FOLDER}/data/../../evil.txt"), b"x")
     return out.getvalue()
 
 
@@ -333,6 +320,7 @@ def main() -> None:
         **courses(world, authority),
         **token_vectors(contents, authority),
         **checkpoint_vectors(world, contents),
+        **layout_vectors(written(contents).getvalue()),
     }
     for name, revoked, hidden, changed, unconfirmed in (
         ("key-revoked", True, False, ["key.validity"], ["session.completeness", "time.not_before"]),
@@ -348,20 +336,20 @@ def main() -> None:
         file = f"{name}-known-keys.json"
         (HERE / file).write_bytes(other.known_raw(stamper))
         found[name] = Vector(written(made).getvalue(), changed, unconfirmed, file)
-    expected = {}
-    for name, vector in found.items():
-        (HERE / f"{name}.zip").write_bytes(vector.package)
-        expected[name] = {
-            "known_keys": vector.known,
-            "content_changed": sorted(vector.changed),
-            "cannot_confirm": sorted(vector.unconfirmed),
-        }
+    of_moments, raw = moment_vectors(Authority.new())
+    (HERE / TRUST).write_bytes(raw)
+    found |= of_moments
+    more, files = organ_vectors()
+    for file, raw in files.items():
+        (HERE / file).write_bytes(raw)
+    expected = {name: kept(name, vector) for name, vector in {**found, **more}.items()}
     document = {
         "at": format_time(NOW),
         "refused_known_keys": sorted(refused),
         "vectors": expected,
     }
     (HERE / "expected.json").write_text(json.dumps(document, indent=1) + "\n")
+    edges.main()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,329 @@
+"""One bucket with Object Lock, as the S3 object store speaks to it through the `minio` SDK.
+
+Does: one request for each call, with time-outs, and turns every foreign error into a storage
+error. Refuses to say where it speaks to: no host, key or message of the server gets into a
+storage error, only the server's error code.
+
+Nothing here copies an object on the server (SeaweedFS drops the lock of the copy) and nothing
+here removes one.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import BinaryIO
+from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
+
+import certifi
+import urllib3
+from minio import Minio
+from minio.commonconfig import ENABLED
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from storage.errors import DiskReserveReached, NotFound, Unavailable
+from storage.objects.locks import Held, Listed, Lock, read_headers
+
+MIB = 1 << 20
+SINGLE_BYTES = 64 * MIB
+"""The largest object that is sent in one request, and so the largest that is held in memory."""
+
+PART_BYTES = 16 * MIB
+"""The smallest part of a larger object; three are in flight at once."""
+
+_MOST_PARTS = 10_000
+_PIECE_BYTES = 1 << 18
+_CONNECTIONS = 32
+_PRESIGNED = timedelta(minutes=5)
+_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "ResourceNotFound"})
+_MALFORMED = frozenset({"BadRequest", "InvalidArgument", "InvalidRequest"})
+_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
+_CODE = re.compile(r"[A-Za-z]{1,64}")
+_SHA256_HEADERS = ("x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketAddress:
+    """Where a bucket is and who asks.
+
+    Attributes:
+        endpoint: `https://host[:port]`, or `http://` for a loopback or a private network.
+        bucket: its name.
+        region: as the server calls it.
+        access_key: of our account.
+        secret_key: of our account; never shown.
+        ca_file: PEM file of the authorities that may vouch for the server, or the usual ones.
+        timeout_s: how long connecting, and each wait for bytes, may take.
+    """
+
+    endpoint: str
+    bucket: str
+    region: str = "us-east-1"
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    ca_file: str | None = None
+    timeout_s: float = 30.0
+
+
+class Bucket:
+    """A bucket that versions and locks. Threads may share it."""
+
+    def __init__(self, address: BucketAddress) -> None:
+        """Prepare; nothing is asked yet.
+
+        Raises:
+            ValueError: the endpoint is no plain http or https address.
+        """
+        parts = urlsplit(address.endpoint)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+            raise ValueError("an S3 endpoint is https://host or https://host:port")
+        self.name = address.bucket
+        self._region = address.region
+        self._connections = _connections(address)
+        self.client = Minio(
+            parts.netloc,
+            access_key=address.access_key,
+            secret_key=address.secret_key,
+            secure=parts.scheme == "https",
+            region=address.region,
+            http_client=self._connections,
+        )
+
+    def make(self) -> None:
+        """Make the bucket with Object Lock, if there is none of that name.
+
+        Raises:
+            Unavailable: the server refuses or does not answer.
+        """
+        with store_errors("making the bucket"):
+            if not self.client.bucket_exists(self.name):
+                self.client.make_bucket(self.name, location=self._region, object_lock=True)
+
+    def require_locking(self) -> None:
+        """Demand that the bucket keeps versions and can lock them.
+
+        Raises:
+            Unavailable: it does not, is not there, or the server does not answer.
+        """
+        if not self.keeps_versions():
+            raise Unavailable("the bucket keeps no versions: it was made without Object Lock")
+        with store_errors("asking for the bucket's Object Lock"):
+            self.client.get_object_lock_config(self.name)
+
+    def keeps_versions(self) -> bool:
+        """Whether versioning is on.
+
+        Raises:
+            Unavailable: the server does not say.
+        """
+        with store_errors("asking for the bucket's versioning"):
+            return self.client.get_bucket_versioning(self.name).status == ENABLED
+
+    def head(self, key: str, version: str | None = None) -> Held:
+        """What the server says of a version, or of the newest one.
+
+        Raises:
+            NotFound: there is none, or a delete marker hides it.
+            Unavailable: the server does not answer, or keeps no versions.
+        """
+        with store_errors("describing an object", named=version is not None):
+            told = self.client.stat_object(self.name, key, version_id=version)
+        return read_headers(key, told.metadata or {})
+
+    def versions(self, prefix: str) -> Iterator[Listed]:
+        """Every version and delete marker under a prefix, by key, the newest of a key first.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        with store_errors("listing objects"):
+            found = self.client.list_objects(
+                self.name, prefix=prefix, recursive=True, include_version=True
+            )
+            for one in found:
+                yield Listed(
+                    key=one.object_name or "",
+                    version=one.version_id or "null",
+                    size_bytes=one.size or 0,
+                    is_marker=bool(one.is_delete_marker),
+                )
+
+    def put(
+        self,
+        key: str,
+        data: BinaryIO,
+        size_bytes: int,
+        *,
+        sha256: str,
+        lock: Lock | None,
+        on_hold: bool = False,
+    ) -> str:
+        """Send a new version, locked from its first moment; returns its version id.
+
+        One request up to `SINGLE_BYTES`, with the digest for servers that compare it; parts of a
+        stated length above.
+
+        Args:
+            key: where.
+            data: at its start.
+            size_bytes: how many it gives.
+            sha256: what they hash to, 64 hex digits.
+            lock: the retention.
+            on_hold: whether a legal hold goes on it.
+
+        Raises:
+            DiskReserveReached: the server has no room.
+            Unavailable: the server does not answer or refuses; a version may have been made.
+        """
+        single = size_bytes <= SINGLE_BYTES
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        with store_errors("sending an object"):
+            written = self.client.put_object(
+                self.name,
+                key,
+                data,
+                size_bytes,
+                part_size=SINGLE_BYTES if single else part_bytes(size_bytes),
+                metadata=dict(zip(_SHA256_HEADERS, (checksum, "SHA256"), strict=True))
+                if single
+                else None,
+                retention=None if lock is None else lock.retention(),
+                legal_hold=on_hold,
+            )
+        return written.version_id or self.head(key).version
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Send a version with `If-None-Match: *`; whether the server made one.
+
+        Some servers make one whatever is there already. The SDK has no way to ask that, so a
+        presigned address is used.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        with store_errors("sending an object once"):
+            url = self.client.get_presigned_url("PUT", self.name, key, expires=_PRESIGNED)
+            answer = self._connections.urlopen(
+                "PUT", url, body=data, headers={"If-None-Match": "*"}
+            )
+            return answer.status < 300
+
+    def lock(self, key: str, version: str, lock: Lock) -> None:
+        """Lock a version for longer.
+
+        Raises:
+            Unavailable: the server refuses or does not answer.
+        """
+        with store_errors("locking an object"):
+            self.client.set_object_retention(self.name, key, lock.retention(), version_id=version)
+
+    def read(self, key: str, version: str, first: int, count: int) -> bytes:
+        """So many bytes of a version from a position.
+
+        Raises:
+            NotFound: there is no such version.
+            Unavailable: the server does not answer, or gave fewer.
+        """
+        with (
+            store_errors("reading an object", named=True),
+            self._got(key, version, first, count) as response,
+        ):
+            data = response.read()
+        if len(data) != count:
+            raise Unavailable("the object store gave another number of bytes than asked for")
+        return data
+
+    def measure(self, key: str, version: str) -> tuple[str, int]:
+        """SHA-256 (hex) and length of a version, as the server gives it back.
+
+        Raises:
+            NotFound: there is no such version.
+            Unavailable: the server does not answer.
+        """
+        digest = hashlib.sha256()
+        size_bytes = 0
+        with (
+            store_errors("reading an object back", named=True),
+            self._got(key, version) as response,
+        ):
+            for piece in response.stream(_PIECE_BYTES):
+                digest.update(piece)
+                size_bytes += len(piece)
+        return digest.hexdigest(), size_bytes
+
+    @contextmanager
+    def _got(
+        self, key: str, version: str, first: int = 0, count: int = 0
+    ) -> Generator[urllib3.BaseHTTPResponse]:
+        response = self.client.get_object(
+            self.name, key, offset=first, length=count, version_id=version
+        )
+        try:
+            yield response
+            response.release_conn()
+        finally:
+            response.close()
+
+
+@contextmanager
+def store_errors(doing: str, *, named: bool = False) -> Generator[None]:
+    """Turn every foreign error of the block into the storage error that says whose fault it is.
+
+    Args:
+        doing: what was being done, as a noun phrase for the operator.
+        named: whether a version was named: a malformed id is then one that is not there.
+
+    Raises:
+        NotFound: there is no such object or version.
+        DiskReserveReached: the server has no room.
+        Unavailable: anything else.
+    """
+    try:
+        yield
+    except S3Error as error:
+        code = error.code or ""
+        if code in _ABSENT or (named and code in _MALFORMED):
+            raise NotFound(f"the object store holds no such object: {doing}") from error
+        if code in _FULL:
+            raise DiskReserveReached(f"no room in the object store: {doing}") from error
+        told = code if _CODE.fullmatch(code) else "no code"
+        raise Unavailable(f"the object store refused ({told}): {doing}") from error
+    except (ServerError, InvalidResponseError) as error:
+        raise Unavailable(f"the object store failed: {doing}") from error
+    except (HTTPError, OSError) as error:
+        raise Unavailable(f"the object store does not answer: {doing}") from error
+    except (MinioException, ParseError, ValueError) as error:
+        raise Unavailable(f"the object store gave no proper answer: {doing}") from error
+
+
+def part_bytes(size_bytes: int) -> int:
+    """The length of each part but the last: a whole number of MiB, at most 10,000 parts."""
+    needed = -(-size_bytes // _MOST_PARTS)
+    return max(PART_BYTES, -(-needed // MIB) * MIB)
+
+
+def _connections(address: BucketAddress) -> urllib3.PoolManager:
+    """Waits are bounded, and only what changes nothing is tried again, twice.
+
+    The SDK's own pool waits five minutes and sends a write up to six times.
+    """
+    return urllib3.PoolManager(
+        maxsize=_CONNECTIONS,
+        timeout=urllib3.Timeout(connect=address.timeout_s, read=address.timeout_s),
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=address.ca_file or certifi.where(),
+        retries=urllib3.Retry(
+            total=2,
+            redirect=0,
+            backoff_factor=0.2,
+            allowed_methods=["GET", "HEAD"],
+            status_forcelist=[500, 502, 503, 504],
+            respect_retry_after_header=False,
+            raise_on_status=False,
+        ),
+    )
