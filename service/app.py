@@ -41,6 +41,7 @@ from service.health import get_health, get_metrics, get_readiness
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.pages import get_description, get_docs, get_front, get_problem
+from service.request_faults import refuse_unknown_parameters
 from service.settings import Settings, find_unsafe, read_environment
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
@@ -118,6 +119,7 @@ def create_app(settings: Settings) -> Edge:
         route_handlers=[*answer_options(ROUTES), *ROUTES],  # else Litestar adds its own
         lifespan=[life_span],
         middleware=[Deadline(settings.request_timeout_s)],
+        before_request=refuse_unknown_parameters,
         exception_handlers=exception_handlers(metrics),  # type: ignore[arg-type]
         dependencies={
             "context": Provide(provide_context, sync_to_thread=False),
