@@ -285,7 +285,8 @@ def http_page() -> str:
     intro = (
         "# HTTP interface\n\nThe same description, with the form of every body, is served at "
         "`/openapi.json` and, as a page that loads nothing, at `/docs`. A bearer token goes into "
-        "`Authorization: Bearer …`.\n\n"
+        "`Authorization: Bearer …`. A query parameter that a route does not list, or one that is "
+        "given twice, is refused with 422 and its name.\n\n"
     )
     return intro + "\n".join(
         route_section(method, path, operation)
