@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import typer
 
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         screen = open_screen()
         if ended.status != INTERRUPTED:
             screen.fail(ended.detail)
-        if "--json" in arguments:
+        if "--json" in takewhile(lambda word: word != "--", arguments):
             try:
                 screen.json({"error": {"code": ended.code, "detail": ended.detail}})
             except Unwritten:
