@@ -87,7 +87,8 @@ $(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(
 
 # A mock of S3 that the store's self-test must see through.
 $(MOTO): tests/stores/requirements.txt | $(STAMP)
-	test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	@test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	@echo "Installing the mock of S3 into .venv-moto; $(PATIENCE)"
 	.venv-moto/bin/python -m pip install $(PIP_LOCKED) tests/stores/requirements.txt
 	@touch $@
 
