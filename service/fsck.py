@@ -1,12 +1,13 @@
 """`fengni log fsck`: every log of a deployment, recomputed from what is kept.
 
 Does: opens the stores read-only beside a running server or without one, and checks each log
-under the public keys of its own key files. Refuses to repair anything.
+under the public keys of its own key files and those of its pinned witnesses. Refuses to repair
+anything.
 """
 
 from dataclasses import dataclass
 
-from service.context import log_signer, log_stores
+from service.context import log_signer, log_stores, witness_policy
 from service.settings import OrganSettings, Places, Settings, read_deployment
 from storage import records
 from storage.db.engine import Database
@@ -66,7 +67,9 @@ def check_logs(settings: Settings) -> list[CheckedLog]:
 
 def _check(settings: Settings, organ: OrganSettings, db: Database, texts: TextKeys) -> CheckedLog:
     stores = log_stores(Places(settings.folder), organ.log, db, texts)
-    findings = fsck(stores, log_signer(settings, organ.log).verifier_keys)
+    policy = witness_policy(settings, organ)
+    witness_keys = () if policy is None else tuple(policy.witnesses.values())
+    findings = fsck(stores, log_signer(settings, organ.log).verifier_keys, witness_keys)
     with db.read() as connection:
         newest = records.newest_checkpoint(connection, organ.log.id)
     return CheckedLog(

@@ -2,7 +2,8 @@
 
 1. The head file and the published checkpoint are read first: they can only be behind. The
    database's file is sound; else nothing below would mean anything.
-2. Each checkpoint row is what its note says, and the log's keys signed the note.
+2. Each checkpoint row is what its note says, and the log's keys signed the note. Each kept
+   cosignature is what its row says, and the witness's key signed it, where that key is known.
 3. Each record has its text and its key; the text hashes to the statement id, reads as a
    statement and says what the record's columns say; the key hashes to the key id; the leaf made
    from them has the hash that the record names.
@@ -30,13 +31,14 @@ from evidence.digest import sha256_hex
 from evidence.errors import EvidenceError
 from evidence.merkle import EMPTY_ROOT, Frontier, hash_leaf
 from evidence.statement import parse_statement
-from evidence.tlog.checkpoint import SignedCheckpoint, open_checkpoint
-from evidence.tlog.note import ML_DSA_44, VerifierKey, parse_note
+from evidence.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
+from evidence.tlog.note import ML_DSA_44, VerifierKey
 from evidence.tlog.tiles import TILE_WIDTH
 from storage import records
 from storage.db.engine import integrity_faults
 from storage.db.tables import EVIDENCE
 from storage.errors import IntegrityAlarm, NotFound, Unavailable
+from storage.log.cosigned import read_line
 from storage.log.findings import Finding, Findings
 from storage.log.heads import Head
 from storage.log.published import PublishedFiles
@@ -51,12 +53,16 @@ from storage.log.submission import LogStores
 from storage.records import StoredCheckpoint
 
 
-def fsck(stores: LogStores, log_keys: Sequence[VerifierKey]) -> list[Finding]:
+def fsck(
+    stores: LogStores, log_keys: Sequence[VerifierKey], witness_keys: Sequence[VerifierKey] = ()
+) -> list[Finding]:
     """Check a whole log; empty means clean.
 
     Args:
         stores: of the log; only read.
         log_keys: the log's public keys, from somewhere else than these stores.
+        witness_keys: of the witnesses that count, from the same place; lines of other keys are
+            only compared with their rows.
 
     Raises:
         StorageError: the head or the tile store does not answer before the check begins.
@@ -70,7 +76,7 @@ def fsck(stores: LogStores, log_keys: Sequence[VerifierKey]) -> list[Finding]:
             for fault in faults:
                 findings.add("database_damaged", "database", fault)
             if not faults:
-                _Check(stores, log_keys, connection, findings).run(head, note)
+                _Check(stores, log_keys, witness_keys, connection, findings).run(head, note)
     except (IntegrityAlarm, Unavailable) as fault:
         findings.add("unreadable", "stores", fault.detail)
     return findings.found
@@ -93,12 +99,14 @@ class _Check:
         self,
         stores: LogStores,
         log_keys: Sequence[VerifierKey],
+        witness_keys: Sequence[VerifierKey],
         connection: Connection,
         findings: Findings,
     ) -> None:
         self._stores = stores
         self._log = stores.log_id
         self._log_keys = log_keys
+        self._witness_keys = witness_keys
         self._kinds = frozenset(key.kind for key in log_keys)
         self._connection = connection
         self._findings = findings
@@ -187,18 +195,16 @@ class _Check:
         }:
             self._findings.add("checkpoint_differs", place, "the row is not what its note says")
         for line in records.cosignatures_of(self._connection, self._log, row.size):
-            self._check_cosignature(place, row.note, line)
+            self._check_cosignature(place, said, line)
 
-    def _check_cosignature(self, place: str, note: bytes, row: records.StoredCosignature) -> None:
-        """The witness's key is not known here: the row must say what its line says."""
+    def _check_cosignature(
+        self, place: str, said: Checkpoint, row: records.StoredCosignature
+    ) -> None:
         try:
-            line = parse_note(note + f"{row.line}\n".encode()).signatures[-1]
+            read_line(row, said, self._witness_keys)
         except EvidenceError as error:
-            self._findings.add("cosignature_differs", place, error.detail)
-            return
-        said = (line.name, line.key_id.hex(), int.from_bytes(line.value[:8]))
-        if said != (row.witness, row.witness_key, row.at_s):
-            self._findings.add("cosignature_differs", place, "the row is not what its line says")
+            detail = f"witness {row.witness}: {error.detail}"
+            self._findings.add("cosignature_differs", place, detail)
 
     def _check_roots(self) -> None:
         """Step 4."""
