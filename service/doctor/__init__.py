@@ -8,7 +8,8 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 1. settings and deployment file, what is for development only
 2. database: schema, integrity, and evidence rows that refuse to be changed
 3. each log: database, head store, published tiles and witnesses agree on size and root
-4. the object store: what it holds re-hashed, creates once, what really protects an object
+4. the object store: creates once, what really protects an object; every content that the log names
+   is there, what is there is re-hashed, and what nobody names is reported
 5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds
 6. disk: space above the reserve
 7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
@@ -22,6 +23,7 @@ from evidence.errors import EvidenceError
 from evidence.timestamp import Timestamp
 from service.context import log_stores
 from service.doctor.diagnosis import Answer, Diagnosis, Findings, failed, noted, passed
+from service.doctor.objects import check_kept
 from service.doctor.outside import (
     check_authority,
     check_clock,
@@ -67,6 +69,7 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
         for organ in deployment.organs:
             found += _check_log(settings, organ, db)  # 3
         found += _asked("objects", lambda: check_objects(places))  # 4
+        found += _asked("objects", lambda: check_kept(places, deployment.organs, db))
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
             for one in organ.authorities:

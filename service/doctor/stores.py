@@ -13,7 +13,6 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from evidence.digest import measure
 from evidence.tlog.checkpoint import open_checkpoint
 from service.context import log_signer
 from service.doctor.diagnosis import Findings, failed, noted, passed
@@ -32,8 +31,6 @@ from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.local import LocalObjects
 from storage.staging import Staging
 
-_PIECE_BYTES = 1024 * 1024
-_MOST_BYTES = 1024 * 1024 * 1024
 _CANARY = b"fengni doctor: the first bytes under this name\n"
 _OTHER = b"fengni doctor: other bytes for the same name\n"
 
@@ -117,7 +114,6 @@ def check_heads(settings: Settings, organ: OrganSettings, stores: LogStores) -> 
 def check_objects(places: Places) -> Findings:
     """The store itself is not written to; a scratch store beside it shows what it can do."""
     objects = LocalObjects(places.objects)
-    yield from _check_bytes(objects)
     level = objects.level()
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=places.folder) as name:
         kept = _tries(Path(name))
@@ -132,22 +128,6 @@ def check_objects(places: Places) -> Findings:
             f"What protects an object here is {level.value}: {who} can get around it, and the"
             " next verification notices.",
         )
-
-
-def _check_bytes(objects: LocalObjects) -> Findings:
-    """Re-hash what lies there, as much as a person will wait for."""
-    hashed_bytes = count = 0
-    for name in objects.names():
-        with objects.open(name) as stream:
-            measured = measure(iter(lambda: stream.read(_PIECE_BYTES), b""))
-        if measured.sha256 != name:
-            yield failed("objects.bytes", f"Object {name} holds other bytes than its name says.")
-        hashed_bytes += measured.size_bytes
-        count += 1
-        if hashed_bytes > _MOST_BYTES:
-            yield noted("objects.bytes", f"Only {count} objects were re-hashed; there are more.")
-            return
-    yield noted("objects.bytes", f"All {count} objects were re-hashed.")
 
 
 def _tries(folder: Path) -> bool:

@@ -1,7 +1,10 @@
 """What somebody with full rights changes or removes is noticed, and named."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from litestar.testing import TestClient
@@ -84,3 +87,74 @@ def test_tamper_flips_the_named_captures_own_text(kept: Kept, number: int) -> No
     assert f"text {index}:" in finding
     tamper(kept.settings, Target.TEXT, capture)
     assert kept.fsck() == []
+
+
+# ------------------------------------------------------------------------------ objects
+
+
+def body_of(kept: Kept, kind: str) -> tuple[str, dict[str, Any]]:
+    """Subject and body of the last statement of a kind."""
+    query = (
+        "SELECT records.subject, statement FROM texts JOIN records USING (log, idx)"
+        " WHERE kind = ? AND subject IS NOT NULL ORDER BY idx"
+    )
+    subject, raw = kept.rows(query, kind)[-1]
+    assert isinstance(raw, bytes)
+    return str(subject), json.loads(raw)["body"]
+
+
+def object_path(kept: Kept, name: str) -> Path:
+    """Where an object lies."""
+    return kept.places.objects / "sha256" / name[:2] / name[2:4] / name
+
+
+def test_a_deleted_object_is_named(kept: Kept) -> None:
+    """Its capture, its digest and what it was: the store alone cannot tell that it was there."""
+    subject, body = body_of(kept, "stored")
+    name = body["object"]["name"]
+    object_path(kept, name).unlink()
+    [wrong] = kept.wrong()
+    assert wrong.startswith("objects.present ")
+    assert name in wrong
+    assert subject in wrong
+
+
+def test_an_object_of_another_length_is_named(kept: Kept) -> None:
+    """Its length is the statement's, whatever lies there now."""
+    subject, body = body_of(kept, "stored")
+    path = object_path(kept, body["object"]["name"])
+    path.chmod(0o600)
+    path.write_bytes(b"longer than it was")
+    wrong = kept.wrong()
+    assert [one.split()[0] for one in wrong] == ["objects.present", "objects.bytes"]
+    assert subject in wrong[0]
+
+
+def test_quarantined_bytes_are_missed_and_compared(kept: Kept) -> None:
+    """What was taken aside is named by its custody statement, and is there."""
+    [path] = (kept.places.staging / "quarantine").iterdir()
+    path.chmod(0o600)
+    path.write_bytes(b"3our")
+    [changed] = kept.wrong()
+    path.unlink()
+    [gone] = kept.wrong()
+    assert changed.startswith("objects.present The quarantined bytes")
+    assert "are others now" in changed
+    assert "are gone" in gone
+    assert kept.captures[-1] in gone
+
+
+def test_what_nobody_names_is_reported(kept: Kept) -> None:
+    """An object without a statement is noted, and what is no object is wrong."""
+    data = b"planted"
+    name = hashlib.sha256(data).hexdigest()
+    path = object_path(kept, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    [note] = [one for one in kept.doctor() if one.name == "objects.unnamed"]
+    assert name in note.detail
+    assert kept.wrong() == []
+    (path.parent / "notes.txt").write_text("hello")
+    [wrong] = kept.wrong()
+    assert wrong.startswith("objects.strangers ")
+    assert "notes.txt" in wrong
