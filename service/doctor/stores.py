@@ -94,7 +94,9 @@ def check_heads(settings: Settings, organ: OrganSettings, stores: LogStores) -> 
         return
     open_checkpoint(newest.note, keys)
     if (head.size, head.root) != (newest.size, newest.root) and head.size >= newest.size:
-        yield failed("log.head", f"The head store says {head.size}, the database {newest.size}.")
+        said = f"The head store says {head.size} entries, the database {newest.size}"
+        behind = head.size > newest.size
+        yield failed("log.head", f"{said}{': it was put back' if behind else ', another root'}.")
     else:
         yield passed("log.head", f"Database and head store agree on {newest.size} entries.")
     if published is None:
