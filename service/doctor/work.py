@@ -106,7 +106,10 @@ def _check_queue(connection: Connection, settings: Settings, at: datetime) -> Fi
 
 
 def _check_tokens(connection: Connection, deployment: Deployment) -> Findings:
-    """People's bearer tokens: of an organ of ours, for what can be done, with an end."""
+    """People's bearer tokens: of an organ of ours, for what can be done.
+
+    Of which of our organs, for whom and how long, the operator alone knows.
+    """
     organs = [organ.id for organ in deployment.organs]
     wrong = Listed("work.tokens")
     rows = connection.execute(select(tokens.c.id, tokens.c.organ, tokens.c.scopes))
