@@ -169,7 +169,7 @@ def tamper(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="object|row|tile|token|statement|checkpoint|text|package",
+            metavar="object|row|tile|token|statement|checkpoint|cosignature|text|package",
             help="What to damage.",
         ),
     ],

@@ -152,6 +152,12 @@ def integrity_faults(connection: Connection, tables: Sequence[Table]) -> list[st
     """
     found = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
     faults = [] if found == ["ok"] else [str(fault) for fault in found]
+    return faults + value_faults(connection, tables)
+
+
+def value_faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Which of these tables have values of another type than their columns say."""
+    faults: list[str] = []
     for table in tables:
         wrong = [
             func.typeof(column).not_in([_STORAGE_CLASS[column.type.python_type], "null"])

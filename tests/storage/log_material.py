@@ -17,6 +17,7 @@ from evidence.leaf import leaf_of
 from evidence.merkle import hash_leaf, verify_inclusion
 from evidence.statement import About, make_statement, open_statement, sign_statement
 from evidence.tlog.checkpoint import LogSigner, open_checkpoint
+from evidence.tlog.note import VerifierKey
 from storage.db.engine import Database, migrate
 from storage.log import (
     CommittedHead,
@@ -123,11 +124,11 @@ class Place:
             raise
         return OpenLog(log, stores)
 
-    def fsck(self) -> list[Finding]:
+    def fsck(self, witness_keys: Sequence[VerifierKey] = ()) -> list[Finding]:
         """Check everything."""
         stores = self.stores()
         try:
-            return fsck(stores, self.signer.verifier_keys)
+            return fsck(stores, self.signer.verifier_keys, witness_keys)
         finally:
             close(stores)
 
