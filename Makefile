@@ -17,6 +17,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgr
 # A lock file is complete. Resolving it again would let an older pip ask for `name[extra]` of a release
 # that came out after the lock was written, and refuse because that has no hash.
 PIP_LOCKED = --quiet --require-hashes --no-deps -r
+# How many packages a lock file pins; and what is said before a step that is long and silent.
+pins = $(shell grep -c '^[A-Za-z0-9._-]*==' $(1))
+PATIENCE = this may take minutes and says nothing meanwhile.
 # More arguments for pytest: make test ARGS="-m 'not slow' tests/evidence"
 ARGS ?=
 # pip's settings on a user's machine stay in force (mirrors, proxies); we only silence the upgrade notice.
@@ -33,8 +36,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Fengni needs Python 3.11 or newer, and '$(PYTHON)' is" \
 	    "$$($(PYTHON) --version 2>&1 || true). Name another one: make PYTHON=python3.12 venv" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || { echo "Making the virtual environment .venv."; $(PYTHON) -m venv .venv; }
+	@echo "Installing $(call pins,requirements.lock) packages from requirements.lock into .venv; $(PATIENCE)"
 	$(BIN)/python -m pip install $(PIP_LOCKED) requirements.lock
+	@echo "Installing Fengni itself into .venv."
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -68,23 +73,27 @@ tools: $(VERIFIER) $(JUDGES) $(NODE_JUDGES) $(MOTO) ## Set up the independent to
 
 # What an outside expert has: a bare environment with the base install's dependencies and nothing else.
 $(VERIFIER): requirements-verifier.lock | $(STAMP)
-	test -x .venv-verifier/bin/python || $(PYTHON) -m venv .venv-verifier
+	@test -x .venv-verifier/bin/python || $(PYTHON) -m venv .venv-verifier
+	@echo "Installing the verifier's libraries into .venv-verifier; $(PATIENCE)"
 	.venv-verifier/bin/python -m pip install $(PIP_LOCKED) requirements-verifier.lock
 	@touch $@
 
 $(JUDGES): tests/judges/requirements.txt tests/judges/requirements-tlog.txt | $(STAMP)
-	test -x .venv-judges/bin/python || $(PYTHON) -m venv .venv-judges
+	@test -x .venv-judges/bin/python || $(PYTHON) -m venv .venv-judges
+	@echo "Installing the independent judges into .venv-judges; $(PATIENCE)"
 	.venv-judges/bin/python -m pip install $(PIP_LOCKED) tests/judges/requirements.txt
 	.venv-judges/bin/python -m pip install --ignore-requires-python $(PIP_LOCKED) tests/judges/requirements-tlog.txt
 	@touch $@
 
 # A mock of S3 that the store's self-test must see through.
 $(MOTO): tests/stores/requirements.txt | $(STAMP)
-	test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	@test -x .venv-moto/bin/python || $(PYTHON) -m venv .venv-moto
+	@echo "Installing the mock of S3 into .venv-moto; $(PATIENCE)"
 	.venv-moto/bin/python -m pip install $(PIP_LOCKED) tests/stores/requirements.txt
 	@touch $@
 
 %/node_modules/.made-from-lock: %/package-lock.json | $(JUDGES)
+	@echo "Installing the Node packages of $*; $(PATIENCE)"
 	cd $* && PATH="$(CURDIR)/.venv-judges/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 

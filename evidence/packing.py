@@ -51,13 +51,17 @@ _FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # the ZIP format's zero: times stand in sta
 _README = f"""\
 This package can be checked without the authority that made it and without a network.
 
-1. pip install fengni            (the verifier and the five libraries it stands on)
-2. python -m evidence verify PACKAGE.zip --known-keys known-keys.json
+You need two things from a body that you trust, by another way than this package: the file
+known-keys.json with its SHA-256, and the verifier. The verifier is the folder evidence/ of
+Fengni's repository, or the wheel made from it; take the one whose commit or SHA-256 that body
+names. Never install it by its name from a package index: nobody vouches for what bears it there.
 
-Take known-keys.json from somebody you trust, never from this package, and compare its
-SHA-256 with the fingerprint on the paper that came with the case.
+1. sha256sum known-keys.json *.whl      (compare both with what that body wrote)
+2. pip install --require-hashes -r requirements-verifier.lock  (its five libraries)
+   pip install --no-index --no-deps ./THE-WHEEL.whl      (or run step 3 inside the repository)
+3. python -m evidence verify PACKAGE.zip --known-keys known-keys.json
 
-Stock tools can check the parts:
+Stock tools can check the parts by themselves:
   unzip PACKAGE.zip && cd {FOLDER} && sha256sum -c manifest-sha256.txt
   bagit.py --validate .
   data/proofs/*.tlog-proof     c2sp.org/tlog-proof over the bytes of data/leaves/<same name>.json
@@ -68,7 +72,10 @@ What openssl shows with OK: an authority below ROOT.pem signed that digest and a
 not show: that ROOT.pem is one to trust, or was not compromised by then; which file the digest is of
 (take its sha256sum; of a checkpoint only some lines are covered); and, where it fails, why: a
 damaged token and a sound one of an authority that is not below ROOT.pem look alike, and one
-whose certificates have expired since needs -attime. Only step 2 tells these apart.
+whose certificates have expired since needs -attime. Only the verifier tells these apart.
+sha256sum and bagit find damage, not forgery: whoever changes a file can change the manifest too.
+None of them tells whose key signed, whether that key was enrolled or revoked, or whether the
+originals are those that were announced: the verifier does.
 
 {PROVEN}
 {NOT_PROVEN}

@@ -42,6 +42,7 @@ from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
+from service.request_faults import refuse_unknown_parameters
 from service.settings import Settings, find_unsafe, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
@@ -120,6 +121,7 @@ def create_app(settings: Settings) -> Edge:
         route_handlers=[*answer_options(ROUTES), *ROUTES],  # else Litestar adds its own
         lifespan=[life_span],
         middleware=[Deadline(settings.request_timeout_s)],
+        before_request=refuse_unknown_parameters,
         exception_handlers=exception_handlers(metrics),  # type: ignore[arg-type]
         dependencies={
             "context": Provide(provide_context, sync_to_thread=False),

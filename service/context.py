@@ -32,6 +32,7 @@ from evidence.tlog.policy import Policy, parse_policy
 from service.access.bearer import Doorkeeper
 from service.admission import Admission, KeysInStep
 from service.law.signing import House
+from service.logs import get_logger
 from service.metrics import Metrics
 from service.objects import open_objects
 from service.problems import Problem
@@ -54,8 +55,11 @@ from storage.log.shared_heads import SharedHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
 from storage.objects.selftest import Verdict
+from storage.records import StoredCosignature
 from storage.staging import Staging
 from storage.tiles import LocalTiles
+
+_log = get_logger("context")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,7 @@ def open_context(
     """
     deployment = read_deployment(settings)
     places = Places(settings.folder)
+    metrics = metrics or Metrics()
     with ExitStack() as opening:
         db = Database(database_url(settings, deployment))
         opening.callback(db.close)
@@ -243,6 +248,7 @@ def open_context(
             log = _open_log(stores, organ, settings, witnessed, published, clock)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
+            _expect_witnesses(organs[organ.id], metrics)
         return Context(
             settings=settings,
             deployment=deployment,
@@ -253,7 +259,7 @@ def open_context(
             staging=staging,
             organs=MappingProxyType(organs),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),
-            metrics=metrics or Metrics(),
+            metrics=metrics,
             clock=clock,
             new_id=fresh_id,
             close=opening.pop_all().close,
@@ -309,7 +315,7 @@ def _open_log(
 ) -> Log:
     log_id = organ.log.id
     signer = log_signer(settings, organ.log)
-    heard = witnessed(organ, signer.verifier_keys, _policy(settings, organ), stores.db)
+    heard = witnessed(organ, signer.verifier_keys, witness_policy(settings, organ), stores.db)
     return Log.open(
         stores,
         signer=signer,
@@ -352,7 +358,7 @@ def _open_organ(
                 fresh_salt=fresh_salt,
             ),
             log_keys=log_signer(settings, organ.log).verifier_keys,
-            policy=_policy(settings, organ),
+            policy=witness_policy(settings, organ),
             roots=tuple(
                 TimestampRoot(certificate=_certificate(settings, name))
                 for authority in organ.authorities
@@ -361,7 +367,26 @@ def _open_organ(
         )
 
 
-def _policy(settings: Settings, organ: OrganSettings) -> Policy | None:
+def _expect_witnesses(organ: Organ, metrics: Metrics) -> None:
+    """Have cosignatures verified before they are shown, and those told that no longer hold."""
+
+    def damaged(row: StoredCosignature) -> None:
+        """Tell once that a kept line is left out."""
+        metrics.damaged_cosignatures.inc()
+        _log.error(
+            "cosignature_damaged", log=organ.log_id, size=row.size, witness_key=row.witness_key
+        )
+
+    keys = () if organ.policy is None else organ.policy.witnesses.values()
+    organ.log.cosignatures.expect(keys, damaged)
+
+
+def witness_policy(settings: Settings, organ: OrganSettings) -> Policy | None:
+    """Which witnesses count for an organ's log, or None where none are named.
+
+    Raises:
+        SettingsInvalid: the policy's file is missing or malformed.
+    """
     name = organ.witness_policy_file
     with _named(organ):
         return parse_policy(_read_file(settings, name)) if name else None

@@ -7,7 +7,6 @@ or query strings, and to tell a client the words of a foreign exception.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -33,6 +32,7 @@ from service.law.refusals import Refusal
 from service.logs import get_logger
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, REGISTRY, Occurrence, Problem, occurrence_of
+from service.request_faults import of_validation
 from storage.errors import StorageError
 
 TIMEOUT_OPTION = "timeout_s"
@@ -54,8 +54,6 @@ _OF_STATUS = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "media_type_refused",
     HTTPStatus.SERVICE_UNAVAILABLE: "busy",
 }
-_QUERY_NAMES = {"minimum": "min", "form": "as"}
-"""Query parameters whose names Python keeps for itself."""
 
 _ENDING = "ending"
 _HEAD = "head"
@@ -270,7 +268,7 @@ def problem_response(found: Occurrence, request_id: str) -> Response[bytes]:
         found: the problem.
         request_id: becomes `instance`, so that the log line can be found.
     """
-    headers: dict[str, str] = {}
+    headers = dict(found.headers)
     if found.retry_after_s is not None:
         headers["retry-after"] = str(found.retry_after_s)
     if found.kind.status == HTTPStatus.UNAUTHORIZED:
@@ -338,34 +336,12 @@ def at_end(request: AnyRequest, act: Callable[[], None]) -> None:
     request.scope["state"][_ENDING].append(act)
 
 
-def pointer_of(path: str) -> str:
-    """Turn msgspec's `$.statements[3].key_id` into the RFC 6901 `/statements/3/key_id`."""
-    steps = re.findall(r"\.([A-Za-z0-9_]+)|\[(\d+|\.\.\.)\]", path)
-    return "".join(f"/{name or index}" for name, index in steps)
-
-
 def _of_framework(error: HTTPException) -> Occurrence:
     if isinstance(error, ValidationException):
-        return _of_validation(error)
+        return of_validation(error)
     if isinstance(error.__cause__, msgspec.DecodeError | UnicodeDecodeError | RecursionError):
         return Occurrence(kind=REGISTRY["bad_request"], detail="The body is not JSON in UTF-8.")
     kind = REGISTRY[_OF_STATUS.get(HTTPStatus(error.status_code), "internal")]
     if kind.code == "internal":
         _log.error("framework_problem", status=error.status_code, exc_info=error)
     return Occurrence(kind=kind, detail=f"{kind.title}.")
-
-
-def _of_validation(error: ValidationException) -> Occurrence:
-    """Litestar names the source and the key of each fault; its sentences are msgspec's own."""
-    places: list[dict[str, str]] = []
-    extra = error.extra if isinstance(error.extra, list) else []
-    for fault in cast("list[dict[str, object]]", extra):
-        name = str(fault.get("key", ""))[:64]
-        detail = "The value does not fit its schema."
-        if fault.get("source") == "body":
-            places.append({"pointer": pointer_of(f"$.{name}"), "detail": detail})
-        else:
-            places.append({"parameter": _QUERY_NAMES.get(name, name), "detail": detail})
-    return Occurrence(
-        kind=REGISTRY["invalid"], detail="The request breaks its schema.", errors=tuple(places)
-    )

@@ -1,17 +1,19 @@
 """`fengni log fsck`: every log of a deployment, recomputed from what is kept.
 
 Does: opens the stores read-only beside a running server or without one, and checks each log
-under the public keys of its own key files. Refuses to repair anything.
+under the public keys of its own key files and those of its pinned witnesses. Refuses to repair
+anything.
 """
 
 from dataclasses import dataclass
 
-from service.context import log_signer, log_stores, open_heads
+from service.context import log_signer, log_stores, open_heads, witness_policy
 from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
-from storage import records
 from storage.db.engine import Database
+from storage.errors import StorageError
 from storage.log.findings import Finding
 from storage.log.fsck import fsck
+from storage.log.rows import newest_size
 from storage.log.texts import TextKeys
 
 
@@ -49,7 +51,7 @@ def check_logs(settings: Settings) -> list[CheckedLog]:
 
     Raises:
         SettingsInvalid: it is no deployment.
-        StorageError: a store does not answer at all.
+        StorageError: the key file of the texts is not there.
     """
     deployment = read_deployment(settings)
     places = Places(settings.folder)
@@ -73,12 +75,18 @@ def _check(
     heads: Database | None,
 ) -> CheckedLog:
     stores = log_stores(Places(settings.folder), organ.log, db, texts, heads)
-    findings = fsck(stores, log_signer(settings, organ.log).verifier_keys)
-    with db.read() as connection:
-        newest = records.newest_checkpoint(connection, organ.log.id)
+    policy = witness_policy(settings, organ)
+    witness_keys = () if policy is None else tuple(policy.witnesses.values())
+    log_keys = log_signer(settings, organ.log).verifier_keys
+    try:
+        findings = fsck(stores, log_keys, witness_keys)
+        with db.read() as connection:
+            size = newest_size(connection, organ.log.id)
+    except StorageError as fault:  # of one log: the others are checked all the same
+        findings, size = [Finding(code="unreadable", place="stores", detail=fault.detail)], None
     return CheckedLog(
         log=organ.log.id,
         origin=organ.log.origin,
-        size=0 if newest is None else newest.size,
+        size=size or 0,
         findings=tuple(findings),
     )

@@ -17,6 +17,7 @@ class Metrics:
         "_of_route",
         "_registry",
         "announced",
+        "damaged_cosignatures",
         "problems",
         "queued",
         "request_seconds",
@@ -45,6 +46,11 @@ class Metrics:
         )
         self.announced = Counter(
             "fengni_announced", "Statements handed in.", ("outcome",), registry=self._registry
+        )
+        self.damaged_cosignatures = Counter(
+            "fengni_damaged_cosignatures",
+            "Kept cosignatures that no longer verify and are left out.",
+            registry=self._registry,
         )
         self.uploads = Counter(
             "fengni_uploads", "Transfers of content ended.", ("outcome",), registry=self._registry

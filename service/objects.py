@@ -43,10 +43,20 @@ def open_objects(settings: Settings, clock: Callable[[], datetime]) -> OpenedObj
         SettingsInvalid: a setting of it is missing or malformed.
         StorageError: it is not there, or does not answer.
     """
+    store = open_unproven(settings, clock)
+    verdict = store.prove() if isinstance(store, S3Objects) else None
+    return OpenedObjects(store=store, verdict=verdict)
+
+
+def open_unproven(settings: Settings, clock: Callable[[], datetime]) -> LocalObjects | S3Objects:
+    """Open the store that the settings name; nothing is tried.
+
+    Raises:
+        SettingsInvalid, StorageError: see `open_objects`.
+    """
     if settings.objects == "local":
-        return OpenedObjects(store=LocalObjects(Places(settings.folder).objects), verdict=None)
-    store = open_s3(settings, clock)
-    return OpenedObjects(store=store, verdict=store.prove())
+        return LocalObjects(Places(settings.folder).objects)
+    return open_s3(settings, clock)
 
 
 def open_s3(settings: Settings, clock: Callable[[], datetime]) -> S3Objects:

@@ -48,16 +48,19 @@ _ORIGINAL: Document = {
 _TOLD = {
     "Range": "One range of bytes; several mean the whole.",
     "If-Range": "The tag of the content that the range belongs to; another one means the whole.",
+    "If-Match": "Tags of what the asker wants alone; 412 where it is none of these.",
     "If-None-Match": "Tags of what the asker has already; 304 where this is among them.",
     "Content-Digest": "RFC 9530; its sha-256 is checked.",
     "ETag": "The SHA-256 of the whole.",
     "Repr-Digest": "RFC 9530: the SHA-256 of the whole, also beside a part of it.",
-    "Content-Range": "Where the part lies, and how long the whole is.",
+    "Content-Range": "Where the part lies, if there is one, and how long the whole is.",
     "Content-Disposition": "A name that the server chose.",
     "Location": "Where the export is shown.",
     "Retry-After": "Whole seconds after which the same request may succeed.",
 }
 """What the headers say that a request or an answer may carry."""
+
+_OTHER = "`precondition_failed`: none of the tags in `If-Match` is this content's."
 
 
 def describe(app: Litestar) -> Document:
@@ -110,9 +113,10 @@ def _complete(path: str, method: str, operation: Document) -> None:
     if (method, path) == ("post", "/v1/exports"):
         responses["201"]["headers"] = _headers("Location")
     if path.endswith("/package"):
-        operation["parameters"] += _parameters("If-None-Match")
+        operation["parameters"] += _parameters("If-Match", "If-None-Match")
         responses["200"]["headers"] = _headers("ETag", "Content-Disposition")
         responses["304"] = {"description": "The asker has it already.", "headers": _headers("ETag")}
+        responses["412"] = _problem(_OTHER)
     if path.endswith("/content"):
         _complete_content(method, operation, responses)
     if path == "/readyz":
@@ -126,7 +130,7 @@ def _complete_content(method: str, operation: Document, responses: Document) -> 
         operation["requestBody"] = _STREAMED
         responses["200"] = {**responses["201"], "description": "It had arrived before."}
         return
-    operation["parameters"] += _parameters("Range", "If-Range", "If-None-Match")
+    operation["parameters"] += _parameters("Range", "If-Range", "If-Match", "If-None-Match")
     headers = ("ETag", "Repr-Digest", "Content-Disposition")
     responses["200"] = {
         "description": "The original, under its announced media type or as octets where a browser"
@@ -143,7 +147,10 @@ def _complete_content(method: str, operation: Document, responses: Document) -> 
         "description": "The asker has the original already; this is no reading.",
         "headers": _headers("ETag"),
     }
-    responses["416"] = _problem("`range_refused`: nothing of the content lies in the range.")
+    responses["412"] = _problem(_OTHER)
+    responses["416"] = _problem(
+        "`range_refused`: nothing of the content lies in the range.", "Content-Range"
+    )
 
 
 def _schema_of(media_type: str, schema: Document) -> Document:

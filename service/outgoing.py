@@ -17,7 +17,7 @@ from litestar.datastructures import Headers
 from service.problems import Problem
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
-_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 Pieces = Generator[bytes, None, None]
 
 
@@ -72,6 +72,30 @@ def tag_of(sha256: str) -> str:
     return f'"{sha256}"'
 
 
+def require_match(headers: Headers, sha256: str | None) -> None:
+    """Let a request pass that wants these very bytes, or does not say which it wants.
+
+    It comes before every other condition and before the range. Weak tags never match, nor does a
+    header that holds no tag. `If-Unmodified-Since` is not looked at: no answer has a date of
+    modification, and then it must not be.
+
+    Args:
+        headers: of the request.
+        sha256: digest of the bytes; None for what has no tag, which only `*` matches.
+
+    Raises:
+        Problem: `precondition_failed`.
+
+    Source: RFC 9110 sections 13.1.1, 13.1.4 and 13.2.2.
+    """
+    if "if-match" not in headers:
+        return
+    given = ",".join(headers.getall("if-match"))
+    strong = {tag for weak, tag in _TAG.findall(given) if not weak}
+    if given.strip() != "*" and (sha256 is None or tag_of(sha256) not in strong):
+        raise Problem("precondition_failed", "None of the tags in If-Match is this content's.")
+
+
 def not_modified(headers: Headers, sha256: str) -> Response[bytes] | None:
     """The answer 304 where the asker says that he has these bytes already, else None.
 
@@ -84,7 +108,7 @@ def not_modified(headers: Headers, sha256: str) -> Response[bytes] | None:
     Source: RFC 9110 sections 13.1.2 and 15.4.5.
     """
     given = ",".join(headers.getall("if-none-match", []))
-    if given.strip() != "*" and tag_of(sha256) not in _TAG.findall(given):
+    if given.strip() != "*" and tag_of(sha256) not in (tag for _, tag in _TAG.findall(given)):
         return None
     tag = {"etag": tag_of(sha256)}
     return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=tag)
@@ -102,9 +126,9 @@ def read_range(headers: Headers, sha256: str, size_bytes: int) -> tuple[int, int
         size_bytes: length of the whole.
 
     Raises:
-        Problem: `range_refused`: nothing of the content lies in the range.
+        Problem: `range_refused`: nothing of the content lies in the range; it says how long it is.
 
-    Source: RFC 9110 sections 13.1.5 and 14.2.
+    Source: RFC 9110 sections 13.1.5, 14.2 and 15.5.17.
     """
     if headers.get("if-range", tag_of(sha256)).strip() != tag_of(sha256):
         return None
@@ -118,5 +142,9 @@ def read_range(headers: Headers, sha256: str, size_bytes: int) -> tuple[int, int
     else:
         first, last = max(0, size_bytes - int(found[2])), size_bytes - 1
     if first >= size_bytes or last < first:
-        raise Problem("range_refused", f"The content has {size_bytes} bytes.")
+        raise Problem(
+            "range_refused",
+            f"The content has {size_bytes} bytes.",
+            headers={"content-range": f"bytes */{size_bytes}"},
+        )
     return first, min(last, size_bytes - 1) + 1

@@ -50,6 +50,7 @@ class Problem(Exception):  # RFC 9457's own word for it
         *,
         retry_after_s: int | None = None,
         errors: tuple[dict[str, str], ...] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Name the problem.
 
@@ -59,12 +60,14 @@ class Problem(Exception):  # RFC 9457's own word for it
             retry_after_s: whole seconds after which the same request may succeed.
             errors: `{"pointer", "detail"}` for each fault in the request's document, or
                 `{"parameter", "detail"}` for one in its query.
+            headers: what the status demands of the answer, lowercase names.
         """
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.errors = errors
+        self.headers = headers or {}
 
 
 # One line a code: status, title, 中文. Grouped by whose fault it is.
@@ -76,6 +79,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("method_not_allowed", 405, "This address does not take that method", "该地址不支持此方法"),
     ("request_timeout", 408, "The request did not arrive in time", "请求未能及时送达"),
     ("conflict", 409, "The request does not fit the present state", "请求与当前状态冲突"),
+    ("precondition_failed", 412, "The content has not the tag that was asked for", "内容标识不符"),
     ("too_much", 413, "The request's body is too large", "请求体过大"),
     ("media_type_refused", 415, "The body's media type is not taken here", "不接受该媒体类型"),
     ("range_refused", 416, "The range lies outside the content", "请求范围超出内容"),
@@ -187,12 +191,14 @@ class Occurrence:
         detail: one plain sentence.
         errors: places at fault.
         retry_after_s: whole seconds, where waiting helps.
+        headers: what the status demands of the answer, lowercase names.
     """
 
     kind: ProblemKind
     detail: str
     errors: tuple[dict[str, str], ...] = field(default=())
     retry_after_s: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def document(self, instance: str | None = None) -> dict[str, object]:
         """The RFC 9457 document; `instance` is left out where answers must repeat exactly."""
@@ -222,7 +228,11 @@ def occurrence_of(error: EvidenceError | StorageError | Refusal | Problem) -> Oc
     kind = REGISTRY[error.code]
     if isinstance(error, Problem):
         return Occurrence(
-            kind=kind, detail=error.detail, errors=error.errors, retry_after_s=error.retry_after_s
+            kind=kind,
+            detail=error.detail,
+            errors=error.errors,
+            retry_after_s=error.retry_after_s,
+            headers=error.headers,
         )
     if isinstance(error, StorageError):
         return Occurrence(

@@ -4,14 +4,15 @@ Does: what somebody with full rights on the machine could do behind the service'
 chosen thing, and says what it did and which command should notice. The same command again flips
 the byte back. Refuses every deployment that is not marked as made for a demonstration.
 
-    object      the stored bytes of a capture's content
-    row         the signature in the capture's record       (around the triggers, as an
-    statement   the text of the capture's statement          administrator of the database
-    token       a time-stamp over the capture                would go: drop, change, restore)
-    checkpoint  the signed checkpoint of its receipt
-    tile        the tile that holds its leaf
-    text        the bundle that holds its encrypted text
-    package     the first original in a package that was exported from the demo
+    object       the stored bytes of a capture's content
+    row          the signature in the capture's record       (around the triggers, as an
+    statement    the text of the capture's statement          administrator of the database
+    token        a time-stamp over the capture                would go: drop, change, restore)
+    checkpoint   the signed checkpoint of its receipt
+    cosignature  a witness's line under a checkpoint over it
+    tile         the tile that holds its leaf
+    text         its own encrypted text in the bundle
+    package      the first original in a package that was exported from the demo
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from sqlalchemy import Connection, text
 from evidence.canonical import parse_canonical
 from evidence.errors import EvidenceError
 from evidence.package import INDEX, ORIGINALS, Package
-from evidence.tlog.tiles import TILE_WIDTH, TileName
+from evidence.tlog.tiles import TILE_WIDTH, TileName, decode_bundle, encode_bundle
 from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
 from service.setup.deployment import DEVELOPMENT_MARK
 from storage import records
@@ -46,6 +47,7 @@ class Target(StrEnum):
     TOKEN = "token"  # noqa: S105  a time-stamp token, no password
     STATEMENT = "statement"
     CHECKPOINT = "checkpoint"
+    COSIGNATURE = "cosignature"
     TEXT = "text"
     PACKAGE = "package"
 
@@ -59,6 +61,7 @@ NOTICED_BY: Mapping[Target, tuple[str, ...]] = MappingProxyType(
         Target.TOKEN: (_DOCTOR,),
         Target.STATEMENT: (_FSCK,),
         Target.CHECKPOINT: (_FSCK,),
+        Target.COSIGNATURE: (_FSCK, _DOCTOR),
         Target.TEXT: (_FSCK,),
         Target.PACKAGE: ("fengni verify {}",),
     }
@@ -170,7 +173,17 @@ def _flip_tile(victim: _Victim) -> tuple[str, int, int]:
 
 
 def _flip_text(victim: _Victim) -> tuple[str, int, int]:
-    return _flip_file(_published(victim, texts_name(victim.record.index // TILE_WIDTH)), None)
+    """The middle of the capture's own item: its neighbours' texts stay as they are."""
+    bundle, number = divmod(victim.record.index, TILE_WIDTH)
+    path = _published(victim, texts_name(bundle))
+    try:
+        items = decode_bundle(path.read_bytes())
+    except EvidenceError as error:
+        raise TamperRefused("The bundle that holds it is damaged already.") from error
+    if number >= len(items):
+        raise TamperRefused("The text is not published yet; wait a second.")
+    start = len(encode_bundle(items[: number + 1])) - len(items[number])
+    return _flip_file(path, start + len(items[number]) // 2)
 
 
 def _published(victim: _Victim, name: str) -> Path:
@@ -245,6 +258,10 @@ def _flip_token(victim: _Victim) -> tuple[str, int, int]:
     return _flip_cell(victim, "timestamps", "response", f"{over_it} OR {after_it}")
 
 
+def _flip_cosignature(victim: _Victim) -> tuple[str, int, int]:
+    return _flip_cell(victim, "cosignatures", "line", f"size > {victim.record.index}")
+
+
 def _flip_cell(victim: _Victim, table: str, column: str, where: str) -> tuple[str, int, int]:
     """Change one cell behind the triggers' back; they stand again when the transaction ends.
 
@@ -258,7 +275,8 @@ def _flip_cell(victim: _Victim, table: str, column: str, where: str) -> tuple[st
         row = connection.execute(text(query)).first()
         if row is None:
             raise TamperRefused(f"There is no such row in {table} yet; wait a second.")
-        cell = bytearray(row[1])
+        kept = row[1]
+        cell = bytearray(kept.encode() if isinstance(kept, str) else kept)
         at = len(cell) // 2
         before = cell[at]
         cell[at] = before ^ _FLIP
@@ -271,7 +289,8 @@ def _flip_cell(victim: _Victim, table: str, column: str, where: str) -> tuple[st
         for name, _ in triggers:
             connection.execute(text(f"DROP TRIGGER {name}"))
         change = f"UPDATE {table} SET {column} = :cell WHERE rowid = :row"  # noqa: S608
-        connection.execute(text(change), {"cell": bytes(cell), "row": row[0]})
+        changed = cell.decode() if isinstance(kept, str) else bytes(cell)
+        connection.execute(text(change), {"cell": changed, "row": row[0]})
         for _, sql in triggers:
             connection.exec_driver_sql(sql)
     return f"{table}.{column}, row {row[0]}", at, before
@@ -285,6 +304,7 @@ _FLIPS: Mapping[Target, Callable[[_Victim], tuple[str, int, int]]] = MappingProx
         Target.TOKEN: _flip_token,
         Target.STATEMENT: _flip_statement,
         Target.CHECKPOINT: _flip_checkpoint,
+        Target.COSIGNATURE: _flip_cosignature,
         Target.TEXT: _flip_text,
     }
 )

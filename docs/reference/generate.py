@@ -192,12 +192,27 @@ def command_section(path: str, command: Any) -> str:  # noqa: ANN401  # typer's 
     return "\n".join(parts)
 
 
+STATUSES = (
+    ("0", "done, or passed"),
+    ("1", "a firm no; never an accident"),
+    ("2", "could not be decided; the same command may be given again"),
+    ("64", "wrong usage"),
+    ("70", "a defect of the program; this says nothing about what it was given"),
+    ("74", "the result or a file could not be written or read, for instance on a full disk"),
+    ("130", "interrupted"),
+)
+"""What the exit status of every command means; see `service.cli`."""
+
+
 def cli_page() -> str:
     """Every command with every argument and option."""
     intro = (
-        "# Command line\n\n`fengni COMMAND --help` says the same. Exit status: 0 done or passed, "
-        "1 a firm no, 2 could not be decided (the same command may be given again), 64 wrong "
-        "usage.\n\nVerifying needs none of this: "
+        "# Command line\n\n`fengni COMMAND --help` says the same.\n\n"
+        + table(("status", "means"), STATUSES)
+        + "\nA command that takes `--json` writes one JSON document to standard output, also when "
+        'it fails: `{"error": {"code": "…", "detail": "…"}}`. The code is a '
+        "[problem's](problems.md) where the server or a rule refused, else a word of its own such "
+        "as `misused` or `undecided`.\n\nVerifying needs none of this: "
         "[`python -m evidence verify`](../how-to/verify-a-package.md) runs without the server's "
         "libraries.\n\n"
     )
@@ -271,7 +286,8 @@ def http_page() -> str:
     intro = (
         "# HTTP interface\n\nThe same description, with the form of every body, is served at "
         "`/openapi.json` and, as a page that loads nothing, at `/docs`. A bearer token goes into "
-        "`Authorization: Bearer …`.\n\n"
+        "`Authorization: Bearer …`. A query parameter that a route does not list, or one that is "
+        "given twice, is refused with 422 and its name.\n\n"
     )
     return intro + "\n".join(
         route_section(method, path, operation)

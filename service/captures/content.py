@@ -23,7 +23,7 @@ from service.captures.uploads import Inbox, Transfer, read_digest
 from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
 from service.guards import Caller, needs
 from service.law.permissions import Scope
-from service.outgoing import Outgoing, not_modified, read_range, tag_of
+from service.outgoing import Outgoing, not_modified, read_range, require_match, tag_of
 from storage.errors import Unavailable
 
 SERVED_TYPES = frozenset(EXTENSIONS) - {"application/pdf", "text/plain", "application/json"}
@@ -84,8 +84,8 @@ async def put_content(
     summary="Read a capture's content",
     description="Every reading is a custody event, logged before the first byte: one for each"
     " reader, object and quarter of an hour. `as=preview` gives a small JPEG that was decoded and"
-    " encoded anew. HEAD, and 304 for who has the original already, tell no more than the capture's"
-    " own page; they open nothing and are no readings.",
+    " encoded anew. HEAD, 304 for who has the original already, and 412 for who wants another, tell"
+    " no more than the capture's own page; they open nothing and are no readings.",
 )
 def get_content(
     capture: CaptureId,
@@ -107,6 +107,7 @@ def get_content(
 def _original(
     caller: Caller, held: Held, reading: Reading, request: AnyRequest
 ) -> Response[bytes] | Stream:
+    require_match(request.headers, held.sha256)
     if (known := not_modified(request.headers, held.sha256)) is not None:
         return known
     if asks_head(request):  # a range means nothing to it: RFC 9110 section 14.2
@@ -150,6 +151,7 @@ def _whole_or_part(
 def _preview(
     caller: Caller, held: Held, reading: Reading, request: AnyRequest
 ) -> Response[bytes] | Stream:
+    require_match(request.headers, None)
     headers = {"content-disposition": f'inline; filename="preview-{held.capture[:16]}.jpg"'}
     if asks_head(request):  # its length is known only once it is made
         return Stream((), media_type=_JPEG, headers=headers)

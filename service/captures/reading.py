@@ -175,7 +175,7 @@ class Reading:
         Raises:
             Exception: the log does not take it; then nothing may be read.
         """
-        subject = _subject(held.capture, event)
+        subject = window_subject(held.capture, event)
         with self._lock(holder.name, subject):
             at = self._context.clock()
             with self._context.db.read() as connection:
@@ -275,7 +275,7 @@ def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int)
         yield piece
 
 
-def _subject(capture: str, event: Event) -> str:
+def window_subject(capture: str, event: str) -> str:
     """A view and a preview of one capture are two things to have been seen."""
     if event == "viewed":
         return capture

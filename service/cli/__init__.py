@@ -4,18 +4,25 @@ Does: reads arguments, calls one function, shows the result, gives an exit statu
 decide anything itself; what a command means stands in the module that it calls.
 
 Exit status everywhere: 0 done or passed, 1 a firm no, 2 could not be decided (no network, no key:
-the same command may be given again), 64 wrong usage.
+the same command may be given again), 64 wrong usage, 70 a defect of this program, 74 what came of
+it, or a file, could not be written or read. 1 is never the status of an accident. With `--json`, a
+command that fails writes `{"error": {"code": …, "detail": …}}` to standard output.
 """
 
+import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 
 import typer
 
 from service.cli import captures, deployments, device, tokens
-from service.cli.options import INTERRUPTED, NO, OK, UNDECIDED, USAGE
+from service.cli.options import DEFECT, INTERRUPTED, NO, OK, UNDECIDED, UNWRITTEN, USAGE
+from service.cli.output import watched_streams
 from service.client.display import open_screen
-from service.client.failures import ClientFailure
+from service.client.failures import ClientFailure, Unwritten
 
 app = typer.Typer(
     name="fengni",
@@ -45,28 +52,68 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    screen = open_screen()
+    with watched_streams():
+        ended = _end_of(arguments)
+        if isinstance(ended, int):
+            return ended
+        screen = open_screen()
+        if ended.status != INTERRUPTED:
+            screen.fail(ended.detail)
+        if "--json" in takewhile(lambda word: word != "--", arguments):
+            try:
+                screen.json({"error": {"code": ended.code, "detail": ended.detail}})
+            except Unwritten:
+                return UNWRITTEN
+        return ended.status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failed:
+    """A command that could not do what it was asked."""
+
+    status: int
+    code: str
+    detail: str
+
+
+def _end_of(arguments: Sequence[str]) -> int | _Failed:
+    """The exit status of a command, or what kept it from having one of its own."""
     try:
         status = app(args=list(arguments), prog_name="fengni", standalone_mode=False)
-    except typer.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        sys.stdout.flush()
+    except (typer.Abort, KeyboardInterrupt):
+        return _Failed(status=INTERRUPTED, code="interrupted", detail="It was interrupted.")
     except typer.TyperException as error:
         told = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
-        screen.fail(f"{told} See `fengni --help`.")
-        return USAGE
+        return _Failed(status=USAGE, code="misused", detail=f"{told} See `fengni --help`.")
     except ClientFailure as failure:
-        screen.fail(failure.detail)
-        return failure.exit_code
-    except tuple(_statuses()) as error:  # asked for where something failed, and not before
-        screen.fail(str(error))
-        return next(number for kind, number in _statuses().items() if isinstance(error, kind))
+        return _Failed(status=failure.exit_code, code=failure.code, detail=failure.detail)
+    except Exception as error:  # noqa: BLE001  whatever it is, it is no verdict
+        return _failed(error)
     return status if isinstance(status, int) else OK
 
 
+def _failed(error: Exception) -> _Failed:
+    """What an error of ours means; a file that fails is named, and a defect is shown whole."""
+    for kind, status in _statuses().items():  # asked for where something failed, and not before
+        if isinstance(error, kind):
+            name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+            code = str(getattr(error, "code", name))
+            return _Failed(status=status, code=code, detail=str(error))
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return _Failed(
+            status=UNWRITTEN,
+            code="unwritten",
+            detail=f"{place}{error.strerror or 'it cannot be read or written'}.",
+        )
+    traceback.print_exception(error)
+    detail = "This is a defect of the program and says nothing about what it was given."
+    return _Failed(status=DEFECT, code="defect", detail=detail)
+
+
 def _statuses() -> Mapping[type[Exception], int]:
-    """The exit status of each error of ours, the first that fits; others are shown whole."""
+    """The exit status of each error of ours, the first that fits."""
     from evidence.errors import EvidenceError
     from service.law.refusals import Refusal
     from service.objects import StoreUnproven

@@ -71,7 +71,8 @@ def upload(  # noqa: PLR0913, PLR0917  the parameters are the options
 @app.command()
 def export(
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="Captures; 8 digits suffice.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the package goes.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the package goes: a new file.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     wait_s: Annotated[float, typer.Option(min=1, max=3600, help="At most so long.")] = 180.0,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -88,7 +89,7 @@ def export(
         open_exporter(config, client_config_file(), wait_s=wait_s, fetched=fetched) as opened,
     ):
         exporter, journal = opened
-        measured = exporter.export(whole_ids(journal, ids), out)
+        measured = exporter.export(whole_ids(journal, ids), out, replace=force)
     if as_json:
         screen.json(
             {"file": str(out), "sha256": measured.sha256, "size_bytes": measured.size_bytes}

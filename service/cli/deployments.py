@@ -217,7 +217,7 @@ def tamper(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="object|row|tile|token|statement|checkpoint|text|package",
+            metavar="object|row|tile|token|statement|checkpoint|cosignature|text|package",
             help="What to damage.",
         ),
     ],
@@ -236,6 +236,8 @@ def tamper(
 
     if target not in list(Target):
         raise Misused(f"There is no {target} to tamper with; see `fengni tamper --help`.")
+    if subject is not None and target != Target.PACKAGE:
+        subject = subject.lower()  # an id, whoever copied it
     settings = read_environment(folder=deployment_of(folder, config))
     flip = flip_byte(settings, Target(target), subject)
     short = flip.subject if flip.target is Target.PACKAGE else flip.subject[:16]

@@ -82,7 +82,7 @@ def revoke(
 
     since = None if suspected_since is None else read_moment(suspected_since)
     with _post(registrar, config) as post:
-        post.desk.revoke(key_id, reason=reason, suspected_since=since, submit=post.submit)
+        post.desk.revoke(key_id.lower(), reason=reason, suspected_since=since, submit=post.submit)
     open_screen().out.print(f"The key {key_id} has ended from the next entry on.")
 
 

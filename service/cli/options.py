@@ -11,7 +11,9 @@ import typer
 
 from service.client.failures import Misused
 
-OK, NO, UNDECIDED, USAGE = 0, 1, 2, 64
+OK, NO, UNDECIDED = 0, 1, 2
+# Source: sysexits of 4.3BSD, EX_USAGE, EX_SOFTWARE and EX_IOERR
+USAGE, DEFECT, UNWRITTEN = 64, 70, 74
 INTERRUPTED = 130
 
 ConfigOption = Annotated[
@@ -29,7 +31,7 @@ FolderArgument = Annotated[
         help="The deployment; else $FENGNI_FOLDER, else the demo that the client knows.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, also of an error.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 KnownKeysOption = Annotated[
     Path | None,

@@ -35,8 +35,8 @@ def token_issue(
         at=system_clock(),
     )
     screen = open_screen()
-    screen.out.print(issued.secret, soft_wrap=True, highlight=False)
     screen.err.print(f"Token {issued.id} of {holder}, until {issued.expires_at:%Y-%m-%d}.")
+    screen.out.print(issued.secret, soft_wrap=True, highlight=False)  # if it fails, its id is known
 
 
 @app.command("list")
@@ -60,4 +60,4 @@ def token_revoke(
     from service.settings import read_environment
     from service.setup.tokens import revoke
 
-    revoke(read_environment(folder=deployment_of(folder, None)), token, system_clock())
+    revoke(read_environment(folder=deployment_of(folder, None)), token.lower(), system_clock())

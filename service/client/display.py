@@ -60,6 +60,7 @@ class Screen:
     def json(self, document: object) -> None:
         """Write one JSON document to the results."""
         sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.flush()
 
     def fail(self, message: str) -> None:
         """Tell what went wrong."""
@@ -75,7 +76,7 @@ def open_screen(*, quiet: bool = False) -> Screen:
     """The terminal or pipe of this process."""
     piped = None if sys.stdout.isatty() else _PIPE_WIDTH
     return Screen(
-        out=Console(soft_wrap=True, highlight=False, width=piped),
+        out=Console(file=sys.stdout, soft_wrap=True, highlight=False, width=piped),
         err=Console(stderr=True, soft_wrap=True, quiet=quiet),
     )
 

@@ -1,11 +1,13 @@
 """Everything that can go wrong on the device's side, by what the person can do about it.
 
 Each class has an exit code: 1 is a firm no, 2 means that nothing could be decided yet and the
-same command may be given again, 64 that the command itself was wrong.
+same command may be given again, 64 that the command itself was wrong, 74 that what it found or
+fetched could not be written.
 
     ClientFailure                 2
     ├── Misused                   64    a file, an option or the configuration is not usable
     ├── Undecided                 2     no network, no answer in time, a file in use
+    ├── Unwritten                 74    the result, or the file it goes into, cannot be written
     ├── ServerRefused             1     the server answered with a problem document
     └── ReceiptRefused            1     the server's receipt does not hold under the known keys
 """
@@ -14,9 +16,15 @@ from typing import ClassVar
 
 
 class ClientFailure(Exception):
-    """The device could not do what it was asked. `detail` is one sentence for a person."""
+    """The device could not do what it was asked.
+
+    Attributes:
+        detail: one sentence for a person.
+        code: stable, for a program.
+    """
 
     exit_code: ClassVar[int] = 2
+    code: str = "undecided"
 
     def __init__(self, detail: str) -> None:
         """Keep the sentence.
@@ -32,10 +40,18 @@ class Misused(ClientFailure):
     """The command names something that is not there or not of the form that it needs."""
 
     exit_code = 64
+    code = "misused"
 
 
 class Undecided(ClientFailure):
     """Nothing was refused and nothing was confirmed; the same command may be given again."""
+
+
+class Unwritten(ClientFailure):
+    """The work is done, but what came of it could not be written where it should go."""
+
+    exit_code = 74  # Source: sysexits of 4.3BSD, EX_IOERR
+    code = "unwritten"
 
 
 class ServerRefused(ClientFailure):
@@ -75,6 +91,7 @@ class ReceiptRefused(ClientFailure):
     """What the server handed back as a receipt proves nothing; the bytes must be kept here."""
 
     exit_code = 1
+    code = "receipt_refused"
 
 
 _PASSING = frozenset({"upload_in_progress", "request_timeout"})

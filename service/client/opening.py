@@ -5,6 +5,7 @@ connection. Refuses to begin an upload whose receipts it could not verify: witho
 nothing could ever be called received.
 """
 
+import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -26,6 +27,7 @@ from service.client.upload import Stage, Uploader, Watcher, Wish
 
 SHORTEST_BEGINNING = 8
 _ID_DIGITS = 64
+_HEX = re.compile(f"[0-9a-f]{{1,{_ID_DIGITS}}}")
 _WAITABLE = (Stage.RECEIVED, Stage.STORED, Stage.WITNESSED, Stage.TIME_STAMPED)
 
 
@@ -167,20 +169,26 @@ def whole_ids(journal_folder: Path, beginnings: Sequence[str]) -> list[str]:
 
     Args:
         journal_folder: where its journal lies.
-        beginnings: 64 hex digits, or at least eight of a capture of this device.
+        beginnings: 64 hex digits, or at least eight of a capture of this device; capitals mean the
+            same digits.
 
     Raises:
-        Misused: a beginning is too short, or fits none or several of its captures.
+        Misused: a beginning is no hexadecimal number, too short, or fits none or several of its
+            captures.
     """
-    short = [one for one in beginnings if len(one) != _ID_DIGITS]
+    wanted = [one.lower() for one in beginnings]
+    for one in wanted:
+        if not _HEX.fullmatch(one):
+            raise Misused(f"{one} is no id: an id has {_ID_DIGITS} hexadecimal digits.")
+    short = [one for one in wanted if len(one) != _ID_DIGITS]
     if not short:
-        return list(beginnings)
+        return wanted
     if any(len(one) < SHORTEST_BEGINNING for one in short):
         raise Misused(f"At least {SHORTEST_BEGINNING} digits of an id are needed.")
     with open_journal(journal_folder) as journal:
         return [
             one if len(one) == _ID_DIGITS else _only(one, journal.captures_from(one))
-            for one in beginnings
+            for one in wanted
         ]
 
 

@@ -7,10 +7,14 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 
 1. settings and deployment file, what is for development only
 2. database: schema, integrity, and evidence rows that refuse to be changed
-3. each log: database, head store, published tiles and witnesses agree on size and root
-4. the object store: what it holds re-hashed, creates once, what really protects an object; a
-   bucket's self-test, and the last one that the server stated in its log
-5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds
+3. each log: database, head store, published tiles and witnesses agree on size and root; what
+   witnesses gave holds, and covers whatever is old enough
+4. the object store: creates once, what really protects an object; a bucket's self-test, and the
+   last one that the server stated in its log; every content that the log names is there, what is
+   there is re-hashed, and what nobody names is reported; the rows of contents, and those of work,
+   fit what is logged
+5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds,
+   and covers whatever is old enough
 6. disk: space above the reserve
 7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
 8. clock: against the last commit and the authorities
@@ -19,16 +23,20 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 from collections.abc import Callable
 from datetime import datetime
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from evidence.errors import EvidenceError
 from evidence.timestamp import Timestamp
 from service.context import log_stores, open_heads
+from service.doctor.attested import check_cosignatures, check_tokens
+from service.doctor.captures import check_captures
 from service.doctor.diagnosis import Answer, Diagnosis, Findings, failed, noted, passed
+from service.doctor.objects import check_kept
 from service.doctor.outside import (
     check_authority,
     check_clock,
     check_keys,
     check_known_keys,
-    check_tokens,
     check_witnesses,
 )
 from service.doctor.stores import (
@@ -38,7 +46,9 @@ from service.doctor.stores import (
     check_objects,
     check_stated,
 )
+from service.doctor.work import check_work
 from service.settings import (
+    AuthoritySettings,
     Deployment,
     OrganSettings,
     Places,
@@ -51,6 +61,9 @@ from service.settings import (
 from storage.db.engine import Database
 from storage.errors import StorageError
 from storage.log.texts import TextKeys
+
+DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, SQLAlchemyError)
+"""What rows and files raise whose content no program of ours wrote."""
 
 
 def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
@@ -73,13 +86,16 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
     try:
         found += _asked("database", lambda: check_database(db))  # 2
         for organ in deployment.organs:
-            found += _check_log(settings, deployment, organ, db)  # 3
+            found += _check_log(settings, deployment, organ, db, at)  # 3
         found += _asked("objects", lambda: check_objects(settings, lambda: at))  # 4
+        found += _asked("objects", lambda: check_kept(settings, deployment.organs, db, at))
+        found += _asked("captures", lambda: check_captures(places, deployment.organs, db))
+        found += _asked("work", lambda: check_work(settings, deployment, db, at))
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
             for one in organ.authorities:
-                found += check_authority(settings, one, at, stamps)  # 5
-            found += _check_tokens(settings, organ, db)
+                found += _check_authority(settings, one, at, stamps)  # 5
+            found += _check_tokens(settings, organ, db, at)
             found += _check_stated(settings, organ, db)
         found += _asked("disk", lambda: check_disk(settings, places))  # 6
         for organ in deployment.organs:
@@ -106,7 +122,7 @@ def _check_settings(settings: Settings, deployment: Deployment) -> Findings:
 
 
 def _check_log(
-    settings: Settings, deployment: Deployment, organ: OrganSettings, db: Database
+    settings: Settings, deployment: Deployment, organ: OrganSettings, db: Database, at: datetime
 ) -> list[Diagnosis]:
     """The log's own memories, then what the witnesses remember of it."""
     places = Places(settings.folder)
@@ -115,13 +131,22 @@ def _check_log(
         with open_heads(settings, deployment) as heads:
             stores = log_stores(places, organ.log, db, texts, heads)
             found = _asked("log", lambda: check_heads(settings, organ, stores))
+            found += _asked("witness", lambda: check_witnesses(settings, organ, stores, at))
     finally:
         texts.close()
-    return found + _asked("witness", lambda: check_witnesses(settings, organ, db))
+    return found + _asked("witness", lambda: check_cosignatures(settings, organ, db, at))
 
 
-def _check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
-    return _asked("time", lambda: check_tokens(settings, organ, db))
+def _check_authority(
+    settings: Settings, authority: AuthoritySettings, at: datetime, stamps: list[Timestamp]
+) -> list[Diagnosis]:
+    return _asked("time", lambda: check_authority(settings, authority, at, stamps))
+
+
+def _check_tokens(
+    settings: Settings, organ: OrganSettings, db: Database, at: datetime
+) -> list[Diagnosis]:
+    return _asked("time", lambda: check_tokens(settings, organ, db, at))
 
 
 def _check_stated(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
@@ -143,4 +168,7 @@ def _asked(name: str, check: Callable[[], Findings]) -> list[Diagnosis]:
         found.append(failed(f"{name}.{error.code}", error.detail))
     except (OSError, SettingsInvalid) as error:
         found.append(failed(name, str(error)))
+    except DAMAGE as error:
+        told = f"The check broke off, so what it reads is damaged ({type(error).__name__})."
+        found.append(failed(f"{name}.damaged", told))
     return found

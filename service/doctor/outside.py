@@ -4,31 +4,30 @@ Does: asks them and compares. Refuses to take an unanswered question for a good 
 word of a local authority for an independent time.
 """
 
+import contextlib
 from datetime import datetime, timedelta
 from secrets import randbits
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, select
-
+from evidence.attested import moment
 from evidence.errors import EvidenceError
 from evidence.keyring import Keyring, Registrar
 from evidence.keys import P256Signer
 from evidence.known_keys import parse_known_keys
+from evidence.merkle import Frontier
 from evidence.schema import decode_base64
 from evidence.statement import parse_statement
 from evidence.timestamp import Timestamp, verify_timestamp
-from evidence.tlog.checkpoint import timestamped_message
+from evidence.tlog.checkpoint import Checkpoint, SignedCheckpoint
 from evidence.tlog.note import VerifierKey
-from evidence.tlog.policy import Policy, parse_policy
-from service.context import log_signer
+from evidence.tlog.policy import Policy
+from service.context import log_signer, witness_policy
+from service.doctor.attested import to_der
 from service.doctor.diagnosis import Findings, failed, noted, passed, unknown
 from service.settings import (
     AuthoritySettings,
     Deployment,
     OrganSettings,
     Settings,
-    SettingsInvalid,
     WitnessSettings,
 )
 from service.setup.deployment import KNOWN_KEYS_FILE
@@ -42,24 +41,30 @@ from service.transparency.witness_client import (
 from service.transparency.workflow import witness_keys
 from storage import records
 from storage.db.engine import Database
-from storage.db.tables import timestamps
-from storage.records import Stamped
+from storage.errors import IntegrityAlarm, StorageError
+from storage.log import LogStores
+from storage.log.rows import leaf_hashes
 
 _TIMEOUT_S = 5.0
-_MOST_TOKENS = 1000
+_LANDING = timedelta(seconds=30)  # from a witness's clock to a row of ours
 _CLOCK_TOLERANCE = timedelta(seconds=5)
 _EXPIRES_SOON = timedelta(days=30)
 
 
-def check_witnesses(settings: Settings, organ: OrganSettings, db: Database) -> Findings:
+def check_witnesses(
+    settings: Settings, organ: OrganSettings, stores: LogStores, at: datetime
+) -> Findings:
     """What each witness remembers of the log must be what we have."""
     if not organ.witnesses:
         yield noted("witness", "Nobody witnesses this log.")
         return
-    policy = _policy(settings, organ)
+    policy = witness_policy(settings, organ)
+    if policy is None:
+        yield failed("witness", f"The organ {organ.id} has witnesses and no policy.")
+        return
     log_keys = log_signer(settings, organ.log).verifier_keys
     for witness in organ.witnesses:
-        yield from _check_witness(witness, policy, organ, log_keys, db)
+        yield from _check_witness(witness, policy, organ, log_keys, stores, at)
 
 
 def _check_witness(
@@ -67,7 +72,8 @@ def _check_witness(
     policy: Policy,
     organ: OrganSettings,
     log_keys: tuple[VerifierKey, ...],
-    db: Database,
+    stores: LogStores,
+    at: datetime,
 ) -> Findings:
     name = f"witness.{witness.name}"
     address = WitnessAddress(url=witness.url, keys=witness_keys(policy, witness))
@@ -76,16 +82,75 @@ def _check_witness(
     except (WitnessUnavailable, WitnessRefusal):
         yield unknown(name, "The witness does not answer.")
         return
+    except EvidenceError as error:
+        yield failed(name, f"What the witness answers does not verify: {error.detail}.")
+        return
     if signed is None:
         yield noted(name, "The witness has not cosigned this log yet.")
         return
-    seen = signed.checkpoint
-    with db.read() as connection:
-        same = records.checkpoints_of(connection, organ.log.id, [seen.size])
-    if seen.size not in same or same[seen.size].root != seen.root:
-        yield failed(name, f"The witness saw {seen.size} entries under a root that is not ours.")
+    size = signed.checkpoint.size
+    if (fault := _tree_fault(stores, signed.checkpoint)) or (
+        fault := _lost(stores, signed, address.keys, at)
+    ):
+        yield failed(name, fault)
     else:
-        yield passed(name, f"The witness saw {seen.size} entries, as we have them.")
+        yield passed(name, f"The witness saw {size} entries, as we have them.")
+
+
+def _tree_fault(stores: LogStores, seen: Checkpoint) -> str:
+    """How the tree that a witness saw is not ours; empty where it is.
+
+    Another root is an accusation, so it takes two roots of one size; a tree that is merely larger
+    than ours says that we are the old copy.
+    """
+    with stores.db.read() as connection:
+        newest = records.newest_checkpoint(connection, stores.log_id)
+        same = records.checkpoints_of(connection, stores.log_id, [seen.size]).get(seen.size)
+    size = 0 if newest is None else newest.size
+    if seen.size > size:
+        return (
+            f"We are behind: the witness saw {seen.size} entries, the database has {size}."
+            " It was put back, or its end was cut off."
+        )
+    root = None if same is None else same.root
+    if root is None:  # only checkpoints of batches are kept; the tree has every size
+        with contextlib.suppress(StorageError, EvidenceError):
+            root = _root_at(stores, seen.size)
+    if root is None:
+        return f"The witness saw {seen.size} entries; we have no root of that size to compare."
+    if root != seen.root:
+        return f"The witness saw {seen.size} entries under a root that is not ours."
+    return "" if same else f"The witness saw {seen.size} entries; that checkpoint of ours is gone."
+
+
+def _root_at(stores: LogStores, size: int) -> bytes:
+    """Our root at a size, from the rows of the leaves."""
+    frontier = Frontier.empty()
+    with stores.db.read() as connection:
+        for _, leaf_hash in leaf_hashes(connection, stores.log_id, 0, size):
+            frontier.append(leaf_hash)
+    if frontier.size != size:
+        raise IntegrityAlarm("a record is missing")
+    return frontier.root()
+
+
+def _lost(
+    stores: LogStores, signed: SignedCheckpoint, keys: tuple[VerifierKey, ...], at: datetime
+) -> str:
+    """Which of its cosignatures a witness made long enough ago, and is not kept here."""
+    size = signed.checkpoint.size
+    with stores.db.read() as connection:
+        rows = records.cosignatures_of(connection, stores.log_id, size)
+    kept = {(row.witness, row.witness_key) for row in rows}
+    for line in signed.note.signatures:
+        made_by = (line.name, line.key_id.hex())
+        if made_by in kept or not any(key.made(line) for key in keys):
+            continue
+        made_at = moment(int.from_bytes(line.value[:8]))
+        if made_at <= at - _LANDING:
+            when = f"{made_at:%Y-%m-%d %H:%M:%S} UTC"
+            return f"The witness cosigned {size} entries at {when}; that is not kept here: lost?"
+    return ""
 
 
 def check_authority(
@@ -95,7 +160,7 @@ def check_authority(
     name = f"time.{authority.name}"
     message = b"fengni doctor " + at.isoformat().encode()
     try:
-        roots = [_der((settings.folder / file).read_bytes()) for file in authority.root_files]
+        roots = [to_der((settings.folder / file).read_bytes()) for file in authority.root_files]
         response = request_timestamp(authority.url, message, randbits(63), _TIMEOUT_S)
         stamp = verify_timestamp(response, message, roots)
     except AuthorityUnavailable:
@@ -107,40 +172,6 @@ def check_authority(
         yield passed(
             name, f"The authority stamps under its pinned root: {stamp.gen_time:%H:%M:%S}."
         )
-
-
-def check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> Findings:
-    """The newest time-stamps that are kept must still verify under the pinned roots."""
-    roots = [
-        _der((settings.folder / file).read_bytes())
-        for authority in organ.authorities
-        for file in authority.root_files
-    ]
-    newest = select(timestamps.c.subject_kind, timestamps.c.position, timestamps.c.response)
-    newest = newest.where(timestamps.c.log == organ.log.id)
-    newest = newest.order_by(timestamps.c.received_at.desc()).limit(_MOST_TOKENS)
-    with db.read() as connection:
-        stamps = [
-            (kind, position, response, _covered(connection, organ, Stamped(kind), position))
-            for kind, position, response in connection.execute(newest)
-        ]
-    for kind, position, response, message in stamps:
-        try:
-            verify_timestamp(response, message, roots)
-        except EvidenceError as error:
-            what = f"The time-stamp over {kind} {position} does not hold."
-            yield failed("time.tokens", f"{what} {error.detail}")
-    yield noted("time.tokens", f"The newest {len(stamps)} kept time-stamps were verified.")
-
-
-def _covered(connection: Connection, organ: OrganSettings, kind: Stamped, position: int) -> bytes:
-    """The bytes that a kept time-stamp covers; empty where they are gone."""
-    log = organ.log.id
-    if kind is Stamped.SIGNATURE:
-        record = records.record_at(connection, log, position)
-        return b"" if record is None else record.signature
-    signed = records.checkpoints_of(connection, log, [position]).get(position)
-    return b"" if signed is None else timestamped_message(signed.note, organ.log.origin)
 
 
 def check_keys(
@@ -215,15 +246,3 @@ def check_clock(
         yield failed("clock.attested", f"The clock is {off.total_seconds():.0f} s off.")
     else:
         yield passed("clock.attested", "The clock agrees with the authorities.")
-
-
-def _policy(settings: Settings, organ: OrganSettings) -> Policy:
-    if organ.witness_policy_file is None:
-        raise SettingsInvalid(f"The organ {organ.id} has witnesses and no policy.")
-    return parse_policy((settings.folder / organ.witness_policy_file).read_bytes())
-
-
-def _der(raw: bytes) -> bytes:
-    if not raw.lstrip().startswith(b"-----BEGIN"):
-        return raw
-    return x509.load_pem_x509_certificate(raw).public_bytes(Encoding.DER)

@@ -19,7 +19,7 @@ from service.exports.queries import Export, ExportState, find_export
 from service.exports.workflow import package_path, request_export
 from service.guards import JSON, Caller, needs
 from service.law.permissions import Scope
-from service.outgoing import Outgoing, Pieces, not_modified, tag_of
+from service.outgoing import Outgoing, Pieces, not_modified, require_match, tag_of
 from service.problems import Problem
 
 MOST_CAPTURES = 200
@@ -104,6 +104,7 @@ def get_package(
         raise Problem("export_failed", "The package could not be made; ask for a new export.")
     if found.state is ExportState.EXPIRED or found.sha256 is None:
         raise _gone()
+    require_match(request.headers, found.sha256)
     if (known := not_modified(request.headers, found.sha256)) is not None:
         return known
     try:

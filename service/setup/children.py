@@ -21,6 +21,7 @@ _READY = re.compile(r"ready on http://127\.0\.0\.1:([0-9]+)")
 _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 15.0
 _PAUSE_S = 0.05
+_REASON_CHARACTERS = 500
 
 
 class ChildFailed(Exception):
@@ -104,14 +105,21 @@ class Children:
         return found is not None
 
     def end_of(self, name: str) -> str | None:
-        """How a child ended, as one sentence; None while it runs."""
+        """How a child ended and the reason that it gave, as one sentence; None while it runs."""
         status = self._running[name].process.poll()
         if status is None:
             return None
-        how = f"ended with status {status}"
+        how = f"ended with status {status}{self._reason(name) if status else ''}"
         if status < 0:
             how = f"was killed by {signal.Signals(-status).name}"
         return f"{name} {how}; its last words are in {self._log_path(name)}."
+
+    def _reason(self, name: str) -> str:
+        """The last line that a child wrote before it gave up, after a colon."""
+        lines = self._log_path(name).read_text("utf-8", "replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        said = last.removeprefix("fengni: ").removesuffix(".")[:_REASON_CHARACTERS]
+        return f": {said}" if said else ""
 
     def require_alive(self, name: str) -> None:
         """Demand that a child still runs.

@@ -22,7 +22,7 @@ from storage.db.inserting import insert_rows
 from storage.db.tables import outbox
 
 _FIRST_PAUSE_S = 1
-_LONGEST_PAUSE_S = 15 * 60
+LONGEST_PAUSE_S = 15 * 60
 
 
 class State(StrEnum):
@@ -270,7 +270,7 @@ def retry_piece(
         Where it stands now.
     """
     state = State.FAILED if final or piece.attempts >= terms.attempts else State.WAITING
-    pause_s = min(_FIRST_PAUSE_S * 2 ** (piece.attempts - 1), _LONGEST_PAUSE_S)
+    pause_s = min(_FIRST_PAUSE_S * 2 ** (piece.attempts - 1), LONGEST_PAUSE_S)
     connection.execute(
         update(outbox)
         .where(

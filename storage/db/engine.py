@@ -158,6 +158,14 @@ def integrity_faults(connection: Connection, tables: Sequence[Table]) -> list[st
     return looked(connection, tables)
 
 
+def value_faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Which of these tables have values of another type than their columns say.
+
+    PostgreSQL takes no others.
+    """
+    return sqlite.value_faults(connection, tables) if connection.dialect.name == "sqlite" else []
+
+
 def quick_faults(connection: Connection) -> list[str]:
     """What is wrong with the database as far as it can be told at once; empty where nothing is."""
     looked = sqlite.quick_faults if connection.dialect.name == "sqlite" else postgres.quick_faults

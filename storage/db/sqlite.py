@@ -108,6 +108,12 @@ def faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
     """
     found = connection.exec_driver_sql("PRAGMA integrity_check(10)").scalars().all()
     told = [] if found == ["ok"] else [str(fault) for fault in found]
+    return told + value_faults(connection, tables)
+
+
+def value_faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Which of these tables have values of another type than their columns say."""
+    told: list[str] = []
     for table in tables:
         wrong = [
             func.typeof(column).not_in([_STORAGE_CLASS[column.type.python_type], "null"])

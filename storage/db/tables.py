@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from storage.errors import IntegrityAlarm
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
@@ -44,9 +46,12 @@ class Moment(TypeDecorator[datetime]):
         return None if value is None else (value - _EPOCH) // _MS
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
-        """Give back UTC."""
+        """Give back UTC; a number that no calendar holds is an IntegrityAlarm."""
         del dialect
-        return None if value is None else _EPOCH + value * _MS
+        try:
+            return None if value is None else _EPOCH + value * _MS
+        except (OverflowError, TypeError) as error:
+            raise IntegrityAlarm("a row has a time that is none") from error
 
 
 metadata = MetaData(

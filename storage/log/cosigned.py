@@ -1,19 +1,21 @@
 """What witnesses added to our checkpoints, and which checkpoint enough of them have seen.
 
 Does: verifies and keeps cosignatures, shows a checkpoint with its cosignature lines, and finds
-the newest one that satisfies a policy. Refuses: a line that does not verify. Asking witnesses is
-somebody else's work, and so is deciding which policy counts.
+the newest one that satisfies a policy. Refuses: a line that does not verify, when it comes and
+again whenever it is shown. One that was kept and no longer verifies is told and left out, as if it
+had never come: an older or newer checkpoint serves instead. Asking witnesses is somebody else's
+work, and so is deciding which policy counts.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from evidence.errors import EvidenceError
-from evidence.tlog.checkpoint import open_checkpoint
+from evidence.errors import EvidenceError, SignatureInvalid
+from evidence.tlog.checkpoint import Checkpoint, open_checkpoint
 from evidence.tlog.cosignature import verify_cosignature
-from evidence.tlog.note import NoteSignature, VerifierKey, signature_line
+from evidence.tlog.note import NoteSignature, VerifierKey, parse_signature_line, signature_line
 from evidence.tlog.policy import Policy, Witnessing
 from storage import records
 from storage.errors import IntegrityAlarm, NotFound
@@ -22,6 +24,11 @@ from storage.records import StoredCosignature
 
 LOOKED_AT = 4096
 """How many of the newest cosigned checkpoints are considered."""
+
+_REMEMBERED = 16_384
+
+Damaged = Callable[[StoredCosignature], None]
+"""Told of a kept line that does not verify, once for each line of a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +46,29 @@ class CosignedCheckpoint:
     witnessing: Witnessing
 
 
+def read_line(
+    row: StoredCosignature, checkpoint: Checkpoint, keys: Sequence[VerifierKey]
+) -> NoteSignature:
+    """A kept line, if it is what its row says and verifies under those of these keys that made it.
+
+    Args:
+        row: as it is kept.
+        checkpoint: of its size, ours.
+        keys: of known witnesses; a line of another key is only read.
+
+    Raises:
+        EvidenceError: the line is malformed, is not the row's, or does not verify.
+    """
+    line = parse_signature_line(row.line)
+    said = (line.name, line.key_id.hex(), int.from_bytes(line.value[:8]))
+    if said != (row.witness, row.witness_key, row.at_s):
+        raise SignatureInvalid("the row of a cosignature is not what its line says")
+    for key in keys:
+        if key.made(line):
+            verify_cosignature(checkpoint, line, key)
+    return line
+
+
 class Cosignatures:
     """The cosignatures of one log. Threads may share it."""
 
@@ -53,8 +83,22 @@ class Cosignatures:
         self._stores = stores
         self._organ = organ
         self._log_keys = tuple(log_keys)
+        self._witness_keys: tuple[VerifierKey, ...] = ()
+        self._damaged: Damaged = _tell_nobody
         self._too_few: dict[tuple[bytes, int], int] = {}
+        self._sound: set[StoredCosignature] = set()
+        self._told: set[StoredCosignature] = set()
         self._turn = threading.Lock()
+
+    def expect(self, witness_keys: Iterable[VerifierKey], damaged: Damaged) -> None:
+        """Know whose lines are verified before they are shown; before this is called, nobody's.
+
+        Args:
+            witness_keys: from the policy that counts here.
+            damaged: told of lines that do not verify, in whatever thread finds them.
+        """
+        self._witness_keys = tuple(witness_keys)
+        self._damaged = damaged
 
     def add(
         self,
@@ -97,17 +141,19 @@ class Cosignatures:
         return len(verified)
 
     def note(self, size: int) -> bytes:
-        """Our note of this size followed by the cosignature lines known so far.
+        """Our note of this size followed by the sound cosignature lines known so far.
 
         Raises:
             NotFound: no checkpoint of this size was signed.
+            IntegrityAlarm: our own note no longer verifies: the database was damaged.
         """
-        with self._stores.db.read() as connection:
-            lines = records.cosignatures_of(connection, self._stores.log_id, size)
-        return self._own_note(size) + "".join(f"{one.line}\n" for one in lines).encode()
+        return self._shown(size, self._witness_keys)[0]
 
     def newest(self, above: int, policy: Policy) -> CosignedCheckpoint | None:
         """The largest checkpoint with more than `above` leaves that satisfies a policy.
+
+        A checkpoint whose kept lines or whose own note no longer verify counts for what is sound
+        of it, so that an older one may be the answer.
 
         Args:
             above: index of the leaf that it must cover.
@@ -115,9 +161,6 @@ class Cosignatures:
 
         Returns:
             None where too few have cosigned so far.
-
-        Raises:
-            IntegrityAlarm: a kept line no longer verifies: the database was damaged.
         """
         name = policy.encode()
         with self._stores.db.read() as connection:
@@ -127,15 +170,58 @@ class Cosignatures:
         for size, lines in sizes:
             if self._too_few.get((name, size)) == lines:
                 continue  # judged before, and nobody has cosigned since
-            note = self.note(size)
             try:
+                note, whole = self._shown(size, tuple(policy.witnesses.values()))
                 witnessing = policy.judge(open_checkpoint(note, self._log_keys))
-            except EvidenceError as error:
-                raise IntegrityAlarm("a kept cosignature no longer verifies") from error
+            except (EvidenceError, IntegrityAlarm, NotFound):
+                continue  # our own note is damaged or gone: fsck names it
             if witnessing.satisfied:
                 return CosignedCheckpoint(size=size, note=note, witnessing=witnessing)
-            self._remember(name, size, lines)
+            if whole:  # what is damaged may be mended, and the number of lines would not tell
+                self._remember(name, size, lines)
         return None
+
+    def _shown(self, size: int, keys: Sequence[VerifierKey]) -> tuple[bytes, bool]:
+        """Our note with its sound lines, and whether that is all of them."""
+        note = self._own_note(size)
+        with self._stores.db.read() as connection:
+            rows = records.cosignatures_of(connection, self._stores.log_id, size)
+        if not rows:
+            return note, True
+        try:
+            checkpoint = open_checkpoint(note, self._log_keys).checkpoint
+        except EvidenceError as error:
+            raise IntegrityAlarm("a signed checkpoint no longer verifies") from error
+        sound = [row for row in rows if self._holds(row, checkpoint, keys)]
+        lines = "".join(f"{row.line}\n" for row in sound)
+        return note + lines.encode(), len(sound) == len(rows)
+
+    def _holds(
+        self, row: StoredCosignature, checkpoint: Checkpoint, keys: Sequence[VerifierKey]
+    ) -> bool:
+        """Whether a kept line may be shown; a line that was verified here is not verified again."""
+        known = any((key.name, key.key_id.hex()) == (row.witness, row.witness_key) for key in keys)
+        if known and row in self._sound:
+            return True
+        try:
+            read_line(row, checkpoint, keys)
+        except EvidenceError:
+            if self._first(row, self._told):
+                self._damaged(row)
+            return False
+        if known:
+            self._first(row, self._sound)
+        return True
+
+    def _first(self, row: StoredCosignature, seen: set[StoredCosignature]) -> bool:
+        """Remember a row; whether it is new there."""
+        with self._turn:
+            if row in seen:
+                return False
+            if len(seen) >= _REMEMBERED:
+                seen.clear()
+            seen.add(row)
+            return True
 
     def _remember(self, name: bytes, size: int, lines: int) -> None:
         with self._turn:
@@ -149,3 +235,7 @@ class Cosignatures:
         if size not in signed:
             raise NotFound("no checkpoint of this size was signed")
         return signed[size].note
+
+
+def _tell_nobody(_row: StoredCosignature) -> None:
+    """Nobody wants to know of damaged lines."""

@@ -8,10 +8,19 @@ from collections.abc import Generator
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, select
 
 from evidence.leaf import leaf_of
-from storage.db.tables import checkpoints, public_keys, records, texts
+from storage.db.tables import (
+    EVIDENCE,
+    checkpoints,
+    cosignatures,
+    logs,
+    public_keys,
+    records,
+    texts,
+    timestamps,
+)
 from storage.records import StoredCheckpoint
 
 _ID = re.compile("[0-9a-f]{64}")
@@ -128,6 +137,54 @@ def checkpoints_between(
         .order_by(checkpoints.c.size)
     )
     return [StoredCheckpoint(**row) for row in rows.mappings()]
+
+
+def checkpoint_sizes(connection: Connection, log: str, above: int, up_to: int) -> list[int]:
+    """The sizes alone of the checkpoints with above < size ≤ up_to, smallest first."""
+    sizes = select(checkpoints.c.size).order_by(checkpoints.c.size)
+    within = (checkpoints.c.log == log, checkpoints.c.size > above, checkpoints.c.size <= up_to)
+    return list(connection.execute(sizes.where(*within)).scalars())
+
+
+def newest_size(connection: Connection, log: str) -> int | None:
+    """Size of the largest checkpoint, whatever else its row says; None where there is none."""
+    largest = select(func.max(checkpoints.c.size)).where(checkpoints.c.log == log)
+    return connection.execute(largest).scalar_one()
+
+
+def reach(connection: Connection, log: str) -> int:
+    """One more than the largest index that a record or a text has."""
+    ends = [
+        connection.execute(select(func.max(table.c.idx)).where(table.c.log == log)).scalar_one()
+        for table in (records, texts)
+    ]
+    return max(-1 if end is None else end for end in ends) + 1
+
+
+def strays(connection: Connection, log: str, organ: str) -> list[str]:
+    """Which evidence rows belong to nothing, one sentence for each sort of them.
+
+    Args:
+        connection: to the database.
+        log: id of the log.
+        organ: of the log.
+    """
+    known = select(logs.c.id)
+    sizes = select(checkpoints.c.size).where(checkpoints.c.log == log)
+    wrong: list[tuple[Table, str, ColumnElement[bool]]] = [
+        (table, "of no log here", table.c.log.not_in(known)) for table in EVIDENCE
+    ]
+    for table in (checkpoints, cosignatures, timestamps):
+        foreign = and_(table.c.log == log, table.c.organ != organ)
+        wrong.append((table, "of another organ than the log's", foreign))
+    alone = and_(cosignatures.c.log == log, cosignatures.c.size.not_in(sizes))
+    wrong.append((cosignatures, "under no checkpoint that was signed", alone))
+    found: list[str] = []
+    for table, what, which in wrong:
+        rows = select(func.count()).select_from(table).where(which)
+        if count := connection.execute(rows).scalar_one():
+            found.append(f"{count} rows of {table.name} are {what}")
+    return found
 
 
 def checkpoint_size_above(connection: Connection, log: str, size: int) -> int | None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -116,6 +117,15 @@ def test_the_pages_count_the_libraries_of_the_verifier_alike() -> None:
     )
     said = [re.findall(r"(\w+)\s+libraries", (ROOT / page).read_text("utf-8")) for page in pages]
     assert said == [[count]] * len(pages)
+
+
+def test_the_tutorial_s_flip_runs_as_it_is_copied(tmp_path: Path) -> None:
+    """The lines of Python in the tutorial, with their indentation, flip one bit in the middle."""
+    page = (DOCS / "tutorial.md").read_text("utf-8")
+    begin, end = page.index("    python3 -c"), page.index("    .venv/bin/fengni verify flipped")
+    (tmp_path / "evidence.zip").write_bytes(bytes(9))
+    subprocess.run(["bash", "-ec", page[begin:end]], cwd=tmp_path, check=True, timeout=30)
+    assert (tmp_path / "flipped.zip").read_bytes() == bytes(4) + b"\x01" + bytes(4)
 
 
 def test_every_page_is_reached_from_the_index() -> None:

@@ -161,6 +161,16 @@ def test_no_handler_passes_over_everything() -> None:
     assert found == []
 
 
+def test_every_long_silent_step_is_announced() -> None:
+    """Before a step of the Makefile that installs packages a line says so."""
+    lines = (ROOT / "Makefile").read_text("utf-8").splitlines()
+    steps = [n for n, line in enumerate(lines) if re.search(r"^\t.*(pip install|npm ci) ", line)]
+    told = {n for n, line in enumerate(lines) if line.startswith('\t@echo "Installing ')}
+    silent = [n for n in steps if not {n - 1, n - 2} & told]
+    assert [lines[n] for n in silent] == []
+    assert len(steps) >= 6
+
+
 def test_the_readme_names_the_two_commands() -> None:
     """The README leads with `make run` and `make test`, and `.ci/run` calls the second."""
     readme = (ROOT / "README.md").read_text("utf-8")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from service.setup.children import Children
+from service.setup.children import ChildFailed, Children
 from service.setup.tending import MOST_FALLS, SOUND_S, Tending
 from service.transparency.tsa import create_tsa
 from tests.e2e.demo_process import DemoProcess
+from tests.service.server_process import free_port
 from tests.tools import require_tool
 
 MODULE = "service.transparency.tsa"
@@ -80,6 +81,42 @@ def test_what_never_stays_is_left_alone(tmp_path: Path) -> None:
     assert pauses == ["1", "2", "4", "8", "16"]
     assert "ended with status 1" in said[-1]
     assert said[-1].endswith("It does not stay and is left alone; what needs it waits.")
+
+
+def test_a_child_that_refuses_is_quoted(tmp_path: Path) -> None:
+    """The console says why, and not only in which file it stands."""
+    with Children(tmp_path) as children:
+        children.start("server", "service.cli", ["serve", tmp_path / "nothing"], port=free_port())
+        until(lambda: children.end_of("server") is not None)
+        with pytest.raises(ChildFailed) as refused:
+            children.address("server")
+    missing = tmp_path / "nothing" / "deployment.json"
+    assert str(refused.value) == (
+        f"server ended with status 64: {missing} is missing; make it with `fengni init`;"
+        f" its last words are in {tmp_path / 'server.log'}."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_console_says_that_the_server_was_put_back(fresh_demo: DemoProcess) -> None:
+    """An old copy of the server's folder: the demo ends, and its console names who knows better."""
+    demo = fresh_demo
+    demo.start()
+    assert demo.stop() == 0
+    shutil.copytree(demo.server, demo.place / "backup")
+    demo.start()
+    photo = demo.place / "after.jpg"
+    shutil.copy(demo.folder / "photos" / "stall-on-pavement.jpg", photo)
+    assert demo.run("upload", photo, "--wait", "witnessed", "--task", "after").status == 0
+    assert demo.stop() == 0
+    shutil.rmtree(demo.server)
+    shutil.copytree(demo.place / "backup", demo.server)
+    demo.launch()
+    assert demo.process.wait(PATIENCE_S) == 1
+    words = " ".join(demo.output().split())
+    assert "server ended with status 1: witness witness-" in words
+    assert "saw" in words
 
 
 @pytest.mark.slow

@@ -137,6 +137,8 @@ def test_doctor_finds_nothing_wrong(demo: DemoProcess, sealed: Sealed) -> None:
         ("token", "doctor", "time.tokens"),
         ("statement", "log fsck", "text_differs"),
         ("checkpoint", "log fsck", "checkpoint_invalid"),
+        ("cosignature", "log fsck", "cosignature_differs"),
+        ("cosignature", "doctor", "witness.cosignatures"),
         ("text", "log fsck", "text_unreadable"),
     ],
 )

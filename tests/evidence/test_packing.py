@@ -1,6 +1,7 @@
 """A package is written so that its own reader takes it, or not at all."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,17 @@ def test_bundles_and_attachments_are_read_back() -> None:
         "data/bundles/trusted_root.json": b'{"root":1}',
         "data/attachments/inspection.json": b'{"tool":1}',
     }
+
+
+def test_the_package_sends_nobody_to_a_package_index_by_name() -> None:
+    """Whoever registers a name there later would run code on the checking person's machine."""
+    world, capture = world_with_photo()
+    text = Package(written(world.contents([capture]))).read("data/VERIFY.txt").decode()
+    installs = re.findall(r"pip install (.*?)(?:  |\n)", text)
+    assert installs == [
+        "--require-hashes -r requirements-verifier.lock",
+        "--no-index --no-deps ./THE-WHEEL.whl",
+    ]
 
 
 def test_a_name_is_given_once() -> None:

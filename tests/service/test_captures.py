@@ -157,6 +157,7 @@ def test_a_range_is_a_part(client: Client, made: Made) -> None:
     assert head.headers["content-range"] == f"bytes 0-3/{len(PHOTO)}"
     assert (tail.status_code, tail.content) == (206, PHOTO[-2:])
     assert (beyond.status_code, beyond.json()["code"]) == (416, "range_refused")
+    assert beyond.headers["content-range"] == f"bytes */{len(PHOTO)}"
 
 
 def custody(client: Client, made: Made, capture: str) -> list[str]:

@@ -65,3 +65,37 @@ def test_who_has_the_package_gets_304(client: Client, made: Made) -> None:
     other = ask_with(client, made, f"{location}/package", If_None_Match=OTHER)
     assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", tag)
     assert (other.status_code, other.headers["etag"]) == (200, tag)
+
+
+@pytest.mark.parametrize("tags", [OTHER, f"W/{TAG}", TAG[1:-1], '"xyz"', ""])
+def test_who_wants_another_content_gets_412_and_reads_nothing(
+    client: Client, made: Made, tags: str
+) -> None:
+    """If-Match without the very tag ends the request before any range or other condition."""
+    capture = seal(client, made)
+    path = f"/v1/captures/{capture}/content"
+    refused = ask_with(client, made, path, If_Match=tags, Range="bytes=0-3", If_None_Match=TAG)
+    headers = bearer(made.tokens["county-a"]) | {"If-Match": tags}
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert client.head(path, headers=headers).status_code == 412
+    assert client.get(f"{path}?as=preview", headers=headers).status_code == 412
+    assert custody(client, made, capture) == []
+
+
+@pytest.mark.parametrize("tags", [TAG, f"{OTHER}, {TAG}", "*"])
+def test_who_wants_this_content_reads_it(client: Client, made: Made, tags: str) -> None:
+    """If-Match with the tag among its own leaves the range what it is."""
+    path = f"/v1/captures/{seal(client, made)}/content"
+    answer = ask_with(client, made, path, If_Match=tags, Range="bytes=4-")
+    assert (answer.status_code, answer.content) == (206, PHOTO[4:])
+
+
+def test_who_wants_another_package_gets_412(client: Client, made: Made) -> None:
+    """The package's own tag passes, another one does not."""
+    location = ask(client, made, seal(client, made)).headers["location"]
+    package = fetch(client, made, location)
+    tag = f'"{hashlib.sha256(package).hexdigest()}"'
+    same = ask_with(client, made, f"{location}/package", If_Match=tag)
+    other = ask_with(client, made, f"{location}/package", If_Match=OTHER)
+    assert (same.status_code, same.content) == (200, package)
+    assert (other.status_code, other.json()["code"]) == (412, "precondition_failed")

@@ -74,7 +74,7 @@ def test_the_bytes_that_come_back_are_described_as_bytes(document: dict[str, Any
     schemas = [one["schema"] for body in bodies for one in body["content"].values()]
     assert schemas == [{"type": "string", "format": "binary"}] * len(schemas)
     assert set(content["200"]["content"]) == {"application/octet-stream", "image/*", "video/*"}
-    assert set(content) == {"200", "206", "304", "416", "default"}
+    assert set(content) == {"200", "206", "304", "412", "416", "default"}
     assert set(content["416"]["content"]) == {"application/problem+json"}
     assert set(content["206"]["headers"]) >= {"ETag", "Content-Range"}
     assert [one for one in (content["304"], package["304"]) if "content" in one] == []

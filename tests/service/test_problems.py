@@ -5,9 +5,9 @@ import re
 import pytest
 
 from evidence.errors import EvidenceError, FieldInvalid
-from service.edge import pointer_of
 from service.law.refusals import Refusal
 from service.problems import REGISTRY, Problem, occurrence_of
+from service.request_faults import pointer_of
 from storage.errors import DiskReserveReached, IntegrityAlarm, StorageError
 
 

@@ -19,6 +19,7 @@ from evidence.leaf import leaf_of
 from evidence.merkle import hash_leaf, verify_inclusion
 from evidence.statement import About, make_statement, open_statement, sign_statement
 from evidence.tlog.checkpoint import LogSigner, open_checkpoint
+from evidence.tlog.note import VerifierKey
 from storage.db.engine import Database, migrate
 from storage.db.migrations.triggers import trigger_names
 from storage.db.tables import EVIDENCE
@@ -163,11 +164,11 @@ class Place:
             raise
         return OpenLog(log, stores)
 
-    def fsck(self) -> list[Finding]:
+    def fsck(self, witness_keys: Sequence[VerifierKey] = ()) -> list[Finding]:
         """Check everything."""
         stores = self.stores()
         try:
-            return fsck(stores, self.signer.verifier_keys)
+            return fsck(stores, self.signer.verifier_keys, witness_keys)
         finally:
             close(stores)
 

@@ -1,5 +1,7 @@
 """Cosignatures: kept only if they verify, shown under the log's own lines, counted by policy."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,9 @@ from evidence.errors import SignatureInvalid
 from evidence.keys import P256Signer
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.cosignature import Cosigner
-from evidence.tlog.note import NoteSignature
+from evidence.tlog.note import NoteSignature, VerifierKey
 from evidence.tlog.policy import Group, Policy
-from storage.errors import IntegrityAlarm, NotFound
+from storage.errors import NotFound
 from storage.log import Log
 from tests.storage.log_material import RECEIVED, Place, append, captures
 
@@ -134,7 +136,7 @@ def test_a_size_that_was_never_signed(place: Place) -> None:
 
 
 def test_a_changed_line_in_the_database_is_found(place: Place) -> None:
-    """It no longer verifies when it is needed, and fsck sees a row that differs from its line."""
+    """It counts as missing when it is needed, and fsck sees a row that differs from its line."""
     with place.open() as log:
         append(log, ITEMS[:10])
         log.publish()
@@ -143,10 +145,75 @@ def test_a_changed_line_in_the_database_is_found(place: Place) -> None:
     place.edit("UPDATE cosignatures SET at_s = 5 WHERE witness = 'east.example'")
     assert {finding.code for finding in place.fsck()} == {"cosignature_differs"}
     place.edit("UPDATE cosignatures SET line = replace(line, 'A', 'B')")
-    with place.open() as log, pytest.raises(IntegrityAlarm):
-        log.newest_cosigned(0, POLICY)
+    with place.open() as log:
+        assert log.newest_cosigned(0, POLICY) is None
     place.edit("UPDATE cosignatures SET line = 'no line'")
     assert {finding.code for finding in place.fsck()} == {"cosignature_differs"}
+
+
+def spoil(place: Place, size: int, key: VerifierKey) -> None:
+    """Change one character in the middle of a kept signature; row and line still agree."""
+    place.edit(
+        "UPDATE cosignatures SET line = substr(line, 1, 60) ||"
+        " CASE substr(line, 61, 1) WHEN 'A' THEN 'B' ELSE 'A' END || substr(line, 62)"
+        " WHERE size = ? AND witness_key = ?",
+        size,
+        key.key_id.hex(),
+    )
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_a_forged_signature_is_found_with_the_witnesses_keys(place: Place, which: int) -> None:
+    """One wrong character: fsck that knows the pinned keys names the checkpoint and the witness."""
+    with place.open() as log:
+        append(log, ITEMS[:10])
+        log.publish()
+        cosign(log, place, EAST, 10)
+        cosign(log, place, WEST, 10)
+    assert place.fsck(KEYS) == []
+    spoil(place, 10, KEYS[which])
+    [finding] = place.fsck(KEYS)
+    assert (finding.code, finding.place) == ("cosignature_differs", "checkpoint 10")
+    assert KEYS[which].name in finding.detail
+
+
+def test_a_bad_line_counts_as_missing_and_an_older_checkpoint_serves(place: Place) -> None:
+    """It is told once, left out of the note, and forgiven as soon as the right byte is back."""
+    told: list[tuple[int, str]] = []
+    with place.open() as log:
+        append(log, ITEMS[:10])
+        append(log, ITEMS[10:20])
+        for size in (10, 20):
+            cosign(log, place, EAST, size)
+            cosign(log, place, WEST, size)
+        [whole] = kept_lines(place, 20, EAST.verifier_keys[0])
+        for key in EAST.verifier_keys:
+            spoil(place, 20, key)
+        log.cosignatures.expect(KEYS, lambda row: told.append((row.size, row.witness)))
+        for _ in range(2):
+            found = log.newest_cosigned(3, POLICY)
+            assert found is not None
+            assert found.size == 10
+            assert log.newest_cosigned(10, POLICY) is None
+        note = log.cosignatures.note(20)
+        assert note.count("— ".encode()) == 4  # the log's own two, and the other witness's two
+        assert POLICY.judge(open_checkpoint(note, place.signer.verifier_keys)).satisfied is False
+        assert told == [(20, "east.example")] * 2
+        place.edit(
+            "UPDATE cosignatures SET line = ? WHERE size = 20 AND witness_key = ?",
+            whole,
+            EAST.verifier_keys[0].key_id.hex(),
+        )
+        mended = log.newest_cosigned(0, POLICY)
+        assert mended is not None
+        assert mended.size == 20
+
+
+def kept_lines(place: Place, size: int, key: VerifierKey) -> list[str]:
+    """The kept lines of a key, as they are."""
+    with closing(sqlite3.connect(place.database)) as connection:
+        query = "SELECT line FROM cosignatures WHERE size = ? AND witness_key = ?"
+        return [line for (line,) in connection.execute(query, (size, key.key_id.hex()))]
 
 
 def test_what_was_too_few_is_judged_again_when_more_came(place: Place) -> None:
