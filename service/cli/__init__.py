@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
-from service.cli import captures, deployments, device, tokens
+from service.cli import captures, deployments, device, tokens, witness
 from service.cli.options import INTERRUPTED, NO, OK, UNDECIDED, USAGE
 from service.client.display import open_screen
 from service.client.failures import ClientFailure
@@ -29,6 +29,7 @@ app.add_typer(captures.app)
 app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
 app.add_typer(tokens.app, name="token")
+app.add_typer(witness.app, name="witness")
 
 
 def main() -> None:
@@ -77,12 +78,15 @@ def _statuses() -> Mapping[type[Exception], int]:
     from service.setup.parties import PartyMalformed
     from service.setup.registrar import Rejected, RequestRefused
     from service.tamper import TamperRefused
+    from service.transparency.cosigning import WitnessRefused
     from service.transparency.tsa import OpensslMissing
     from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
     no = (AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected, TamperRefused)
     return {
-        **dict.fromkeys((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
+        **dict.fromkeys(
+            (PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused, WitnessRefused), USAGE
+        ),
         **dict.fromkeys(no, NO),
         **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
         **dict.fromkeys((EvidenceError, Refusal, StorageError), NO),
