@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
-from service.cli import captures, deployments, device, tokens, witness
+from service.cli import captures, deployments, device, monitor, tokens, witness
 from service.cli.options import INTERRUPTED, NO, OK, UNDECIDED, USAGE
 from service.client.display import open_screen
 from service.client.failures import ClientFailure
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(deployments.app)
 app.add_typer(captures.app)
+app.add_typer(monitor.app)
 app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
 app.add_typer(tokens.app, name="token")
@@ -70,6 +71,8 @@ def _statuses() -> Mapping[type[Exception], int]:
     """The exit status of each error of ours, the first that fits; others are shown whole."""
     from evidence.errors import EvidenceError
     from service.law.refusals import Refusal
+    from service.monitor.memory import StateRefused
+    from service.monitor.promises import PromisesUnreadable
     from service.serving import AlreadyServed
     from service.settings import SettingsInvalid
     from service.setup.children import ChildFailed
@@ -87,6 +90,7 @@ def _statuses() -> Mapping[type[Exception], int]:
         **dict.fromkeys(
             (PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused, WitnessRefused), USAGE
         ),
+        **dict.fromkeys((PromisesUnreadable, StateRefused), USAGE),
         **dict.fromkeys(no, NO),
         **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
         **dict.fromkeys((EvidenceError, Refusal, StorageError), NO),
