@@ -9,7 +9,8 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 2. database: schema, integrity, and evidence rows that refuse to be changed
 3. each log: database, head store, published tiles and witnesses agree on size and root
 4. the object store: what it holds re-hashed, creates once, what really protects an object
-5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds
+5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds;
+   what it owes
 6. disk: space above the reserve
 7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
 8. clock: against the last commit and the authorities
@@ -27,6 +28,7 @@ from service.doctor.outside import (
     check_clock,
     check_keys,
     check_known_keys,
+    check_owed,
     check_tokens,
     check_witnesses,
 )
@@ -109,7 +111,8 @@ def _check_log(settings: Settings, organ: OrganSettings, db: Database) -> list[D
 
 
 def _check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:
-    return _asked("time", lambda: check_tokens(settings, organ, db))
+    found = _asked("time", lambda: check_tokens(settings, organ, db))
+    return found + _asked("time", lambda: check_owed(organ, db))
 
 
 def _check_keys(

@@ -23,6 +23,7 @@ from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy, parse_policy
 from service.context import log_signer
 from service.doctor.diagnosis import Findings, failed, noted, passed, unknown
+from service.proofs import count_owed, owed_checkpoints
 from service.settings import (
     AuthoritySettings,
     Deployment,
@@ -131,6 +132,22 @@ def check_tokens(settings: Settings, organ: OrganSettings, db: Database) -> Find
             what = f"The time-stamp over {kind} {position} does not hold."
             yield failed("time.tokens", f"{what} {error.detail}")
     yield noted("time.tokens", f"The newest {len(stamps)} kept time-stamps were verified.")
+
+
+def check_owed(organ: OrganSettings, db: Database) -> Findings:
+    """What one authority has stamped and another has not: fetched later, and said until then."""
+    if len(organ.authorities) == 1:
+        yield noted("time.authorities", "One authority alone: nobody else could contradict it.")
+    for authority in organ.authorities:
+        name = f"time.{authority.name}.owed"
+        with db.read() as connection:
+            owed = count_owed(connection, organ.log.id, authority.name)
+            first = owed_checkpoints(connection, organ.log.id, authority.name, above=0, limit=1)
+        if owed:
+            told = f"{owed} stamped checkpoints lack its time-stamp, from {first[0]} entries on."
+            yield noted(name, f"{told} The server fetches them.")
+        else:
+            yield passed(name, "It has stamped every checkpoint that any authority has.")
 
 
 def _covered(connection: Connection, organ: OrganSettings, kind: Stamped, position: int) -> bytes:
