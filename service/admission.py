@@ -30,7 +30,7 @@ from evidence.statement import (
     sign_statement,
 )
 from service.law.refusals import Refusal, SubjectMismatch
-from service.law.signing import House, consider_outside, consider_own
+from service.law.signing import House, consider_index, consider_outside, consider_own
 from storage import records
 from storage.db.engine import Database
 from storage.log import Appended, Log, Outcome, PendingStatement, Submission
@@ -251,6 +251,7 @@ class Admission:
 
         def admit(connection: Connection, statement: Statement, index: int) -> None:
             """Judge one statement at the index that it would get."""
+            consider_index(statement, index)
             self._require_subject(connection, statement)
             if guard is not None:
                 guard(connection, statement)

@@ -43,6 +43,7 @@ from service.settings import (
 )
 from storage.db.engine import Database
 from storage.log import CommittedHead, Log, LogStores, WitnessAnswer
+from storage.log.closed import ClosedLog
 from storage.log.heads import FileHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
@@ -105,6 +106,21 @@ class Organ:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """A log that has ended.
+
+    Attributes:
+        organ: what the deployment file says of its organ.
+        settings: what it says of the log.
+        log: what it published.
+    """
+
+    organ: OrganSettings
+    settings: LogSettings
+    log: ClosedLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Everything that is open.
 
@@ -116,6 +132,7 @@ class Context:
         objects: the object store.
         staging: uploads on their way.
         organs: by id.
+        closed: the organs' logs that have ended, by their ids.
         doorkeeper: knows the tokens.
         metrics: counts.
         clock: now, UTC.
@@ -130,6 +147,7 @@ class Context:
     objects: ObjectStore
     staging: Staging
     organs: Mapping[str, Organ]
+    closed: Mapping[str, Closed]
     doorkeeper: Doorkeeper
     metrics: Metrics
     clock: Callable[[], datetime]
@@ -194,6 +212,7 @@ def open_context(
     published: Published = nobody_told,
     clock: Callable[[], datetime] = system_clock,
     metrics: Metrics | None = None,
+    deployment: Deployment | None = None,
 ) -> Context:
     """Open everything that the settings name.
 
@@ -204,12 +223,13 @@ def open_context(
         published: told of each publication, in the publisher's thread; must only wake somebody.
         clock: now, UTC.
         metrics: counts; new ones where none are given.
+        deployment: instead of what the deployment file says, for one that is about to change.
 
     Raises:
         SettingsInvalid: the deployment file or a key file is wrong or unsafe.
         StorageError: a store is missing, damaged, held by another process, or rolled back.
     """
-    deployment = read_deployment(settings)
+    deployment = deployment or read_deployment(settings)
     places = Places(settings.folder)
     with ExitStack() as opening:
         db = Database(deployment.database_url or places.database_url)
@@ -220,11 +240,16 @@ def open_context(
         objects = LocalObjects(places.objects)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs: dict[str, Organ] = {}
+        closed: dict[str, Closed] = {}
         for organ in deployment.organs:
             stores = log_stores(places, organ.log, db, texts)
             log = _open_log(stores, organ, settings, witnessed, published, clock)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
+            for ended in organ.closed_logs:
+                keys = log_signer(settings, ended).verifier_keys
+                reading = ClosedLog(log_stores(places, ended, db, texts), organ.id, keys)
+                closed[ended.id] = Closed(organ=organ, settings=ended, log=reading)
         return Context(
             settings=settings,
             deployment=deployment,
@@ -233,6 +258,7 @@ def open_context(
             objects=objects,
             staging=staging,
             organs=MappingProxyType(organs),
+            closed=MappingProxyType(closed),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),
             metrics=metrics or Metrics(),
             clock=clock,

@@ -125,6 +125,8 @@ def collect(shelf: Shelf, captures: Sequence[str], further: Sequence[str] = ()) 
             found |= {record.index: record for record in about}
         found |= {record.index: record for record in _sessions(connection, shelf, found.values())}
         found |= {record.index: record for record in _key_chain(connection, shelf)}
+        begun = records.records_of_kind(connection, shelf.log_id, "succession", limit=1)
+        found |= {record.index: record for record in begun}
         return [_held(connection, shelf, found[index]) for index in sorted(found)]
 
 

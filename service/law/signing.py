@@ -19,7 +19,7 @@ from service.law.refusals import (
     SubjectMismatch,
 )
 
-OUTSIDE_KINDS = frozenset({"capture", "session", "key", "policy"})
+OUTSIDE_KINDS = frozenset({"capture", "session", "key", "policy", "succession"})
 """Kinds that a device, an officer or a registrar hands in today."""
 
 SERVER_KINDS = frozenset({"stored", "inspected", "custody", "check"})
@@ -52,7 +52,7 @@ def consider_outside(statement: Statement, house: House) -> None:
         KindRefused: not one of `OUTSIDE_KINDS`, or a key request, which is never logged.
         AudienceRefused: made for another deployment.
         OrganRefused: made in another organ's name.
-        SubjectMismatch: its subject lies in another log.
+        SubjectMismatch: its subject lies in another log, or it begins another one.
         ContentRefused: it announces more bytes than are taken here.
     """
     if statement.kind not in OUTSIDE_KINDS:
@@ -62,6 +62,9 @@ def consider_outside(statement: Statement, house: House) -> None:
         msg = "A key request is carried by its enrolment and never logged by itself."
         raise KindRefused(msg, pointer="/body/action")
     _consider_place(statement, house)
+    if statement.kind == "succession" and statement.body["log"] != house.log:
+        msg = "The statement begins another log."
+        raise SubjectMismatch(msg, pointer="/body/log")
     if statement.kind == "capture" and content_size(statement) > house.max_content_bytes:
         msg = f"This deployment takes content of at most {house.max_content_bytes} bytes."
         raise ContentRefused(msg, pointer="/body/content/size_bytes")
@@ -78,6 +81,17 @@ def consider_own(statement: Statement, house: House) -> None:
         msg = "The server does not make statements of this kind."
         raise KindRefused(msg, pointer="/type")
     _consider_place(statement, house)
+
+
+def consider_index(statement: Statement, index: int) -> None:
+    """Decide whether a statement may stand at the index that it would get.
+
+    Raises:
+        KindRefused: a log begins once; whoever could state that later could disown what is before.
+    """
+    if statement.kind == "succession" and index != 0:
+        msg = "Only the first entry of a log says which one it continues."
+        raise KindRefused(msg, pointer="/type")
 
 
 def content_size(statement: Statement) -> int:

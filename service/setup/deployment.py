@@ -199,8 +199,8 @@ def _write_settings(plan: Plan, making: Path, desk: Desk) -> Deployment:
         ml_dsa_key_file=f"keys/{plan.log_id}-ml-dsa-44.pem",
     )
     server_key_file = f"keys/{plan.organ}-server.pem"
-    create_private(making / log.ed25519_key_file, _pem(Ed25519PrivateKey.generate()))
-    create_private(making / log.ml_dsa_key_file, _pem(MLDSA44PrivateKey.generate()))
+    create_private(making / log.ed25519_key_file, pem_of(Ed25519PrivateKey.generate()))
+    create_private(making / log.ml_dsa_key_file, pem_of(MLDSA44PrivateKey.generate()))
     create_private(making / server_key_file, P256Signer.generate().to_pem())
     for authority in plan.authorities:
         create_private(making / _root_file(authority), authority.root)
@@ -300,7 +300,8 @@ def _root_file(authority: Authority) -> str:
     return f"keys/{authority.name}-root.der"
 
 
-def _pem(key: Ed25519PrivateKey | MLDSA44PrivateKey) -> bytes:
+def pem_of(key: Ed25519PrivateKey | MLDSA44PrivateKey) -> bytes:
+    """A log's private key as its file holds it."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

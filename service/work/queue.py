@@ -310,6 +310,12 @@ def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tu
     return {row.kind: (State(row.state), row.problem or "") for row in rows}
 
 
+def waiting_in(connection: Connection, log: str) -> int:
+    """How many pieces of a log are not done and not given up."""
+    open_pieces = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
+    return connection.execute(select(func.count()).where(*open_pieces)).scalar_one()
+
+
 def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:
     """How many pieces there are by kind and state."""
     rows = connection.execute(
