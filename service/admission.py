@@ -30,7 +30,13 @@ from evidence.statement import (
     sign_statement,
 )
 from service.law.refusals import Refusal, SubjectMismatch
-from service.law.signing import House, consider_index, consider_outside, consider_own
+from service.law.signing import (
+    House,
+    consider_beginning,
+    consider_index,
+    consider_outside,
+    consider_own,
+)
 from storage import records
 from storage.db.engine import Database
 from storage.log import Appended, Log, Outcome, PendingStatement, Submission
@@ -158,6 +164,20 @@ class Admission:
             except (EvidenceError, Refusal) as refusal:
                 prepared.append(refusal)
         return self._submit(prepared, effects, None)
+
+    def begin(self, signed: SignedStatement) -> Future[list[Outcome]]:
+        """Hand in the registrar's statement that this new log continues another one.
+
+        Raises:
+            EvidenceError: its signature or form is wrong.
+            Refusal: it begins no log, or another one.
+            StorageError: the log takes nothing now.
+        """
+        self.log.require_taking()
+        public_key = self.keys.public_key(signed.key_id)
+        statement = open_statement(signed.raw, signed.signature, public_key)
+        consider_beginning(statement, self.house)
+        return self._submit([_pending(signed, statement, public_key, self.clock())], None, None)
 
     def make(
         self,

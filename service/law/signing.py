@@ -19,7 +19,7 @@ from service.law.refusals import (
     SubjectMismatch,
 )
 
-OUTSIDE_KINDS = frozenset({"capture", "session", "key", "policy", "succession"})
+OUTSIDE_KINDS = frozenset({"capture", "session", "key", "policy"})
 """Kinds that a device, an officer or a registrar hands in today."""
 
 SERVER_KINDS = frozenset({"stored", "inspected", "custody", "check"})
@@ -52,7 +52,7 @@ def consider_outside(statement: Statement, house: House) -> None:
         KindRefused: not one of `OUTSIDE_KINDS`, or a key request, which is never logged.
         AudienceRefused: made for another deployment.
         OrganRefused: made in another organ's name.
-        SubjectMismatch: its subject lies in another log, or it begins another one.
+        SubjectMismatch: its subject lies in another log.
         ContentRefused: it announces more bytes than are taken here.
     """
     if statement.kind not in OUTSIDE_KINDS:
@@ -62,9 +62,6 @@ def consider_outside(statement: Statement, house: House) -> None:
         msg = "A key request is carried by its enrolment and never logged by itself."
         raise KindRefused(msg, pointer="/body/action")
     _consider_place(statement, house)
-    if statement.kind == "succession" and statement.body["log"] != house.log:
-        msg = "The statement begins another log."
-        raise SubjectMismatch(msg, pointer="/body/log")
     if statement.kind == "capture" and content_size(statement) > house.max_content_bytes:
         msg = f"This deployment takes content of at most {house.max_content_bytes} bytes."
         raise ContentRefused(msg, pointer="/body/content/size_bytes")
@@ -81,6 +78,23 @@ def consider_own(statement: Statement, house: House) -> None:
         msg = "The server does not make statements of this kind."
         raise KindRefused(msg, pointer="/type")
     _consider_place(statement, house)
+
+
+def consider_beginning(statement: Statement, house: House) -> None:
+    """Decide whether a statement may begin this organ's log; nobody hands one in over the network.
+
+    Raises:
+        KindRefused: it is no `succession`.
+        AudienceRefused, OrganRefused: as `consider_outside`.
+        SubjectMismatch: it begins another log.
+    """
+    if statement.kind != "succession":
+        msg = "A log that continues another one begins with the statement that says so."
+        raise KindRefused(msg, pointer="/type")
+    _consider_place(statement, house)
+    if statement.body["log"] != house.log:
+        msg = "The statement begins another log."
+        raise SubjectMismatch(msg, pointer="/body/log")
 
 
 def consider_index(statement: Statement, index: int) -> None:

@@ -13,6 +13,7 @@ behind. Refuses a folder that holds anything, and a registrar's folder that is t
 import base64
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +49,7 @@ from service.settings import (
 from service.setup.parties import Authority, Witness, witness_policy
 from service.setup.registrar import Desk, Rejected, create_desk, request_key
 from storage.db.engine import Database, migrate
-from storage.log import create_log
+from storage.log import Outcome, create_log
 from storage.log.texts import TextKeys
 from storage.objects.local import LocalObjects
 from storage.staging import Staging
@@ -166,7 +167,24 @@ def submit_offline(context: Context, organ: str, signed: SignedStatement) -> Non
         Rejected: the log refused it.
         StorageError: the log takes nothing now.
     """
-    waiting = context.organs[organ].admission.submit_signed([signed])
+    _require_taken(context.organs[organ].admission.submit_signed([signed]))
+
+
+def begin_offline(context: Context, organ: str, signed: SignedStatement) -> None:
+    """Hand a registrar's succession to a new log that no server has open.
+
+    Raises:
+        Rejected: the log refused it.
+        StorageError: the log takes nothing now.
+    """
+    try:
+        waiting = context.organs[organ].admission.begin(signed)
+    except (EvidenceError, Refusal) as error:
+        raise Rejected(error.detail) from error
+    _require_taken(waiting)
+
+
+def _require_taken(waiting: Future[list[Outcome]]) -> None:
     [outcome] = waiting.result(timeout=_SUBMIT_TIMEOUT_S)
     if isinstance(outcome, (EvidenceError, Refusal)):
         raise Rejected(outcome.detail) from outcome

@@ -153,7 +153,7 @@ class Desk:
                 body["suspected_since"] = format_time(suspected_since)
             return self._hand_in(body, submit)
 
-    def succeed(self, body: JSONObject, submit: Submit) -> SignedStatement:
+    def succeed(self, body: JSONObject, begin: Submit, submit: Submit) -> SignedStatement:
         """Begin a new log: say which one it continues, and enrol again whoever is enrolled there.
 
         The chain of the log before is set aside; the same call again goes on where it was killed,
@@ -161,10 +161,11 @@ class Desk:
 
         Args:
             body: of a `succession`.
-            submit: hands a statement to the new log.
+            begin: hands the succession to the new log.
+            submit: hands a key statement to it.
 
         Returns:
-            The statement, which is the new log's first entry.
+            The succession, which is the new log's first entry.
 
         Raises:
             RequestRefused: a key cannot be enrolled again with the request that it once made.
@@ -175,7 +176,7 @@ class Desk:
         )
         with self._turn():
             signed = self._succession(body)
-            submit(signed)
+            begin(signed)
             if not former.exists():
                 for name in ("pending.json", "chain.jsonl"):
                     path = self.folder / name

@@ -44,6 +44,7 @@ from service.settings import (
 from service.setup.deployment import (
     KNOWN_KEYS_FILE,
     SetupRefused,
+    begin_offline,
     pem_of,
     submit_offline,
     write_deployment,
@@ -245,7 +246,11 @@ def _state(
     alone = msgspec.structs.replace(deployment, organs=(organ,))
     context = open_context(settings, deployment=alone)
     try:
-        desk.succeed(body, lambda signed: submit_offline(context, organ.id, signed))
+        desk.succeed(
+            body,
+            lambda signed: begin_offline(context, organ.id, signed),
+            lambda signed: submit_offline(context, organ.id, signed),
+        )
     finally:
         context.close()
 

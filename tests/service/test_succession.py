@@ -28,7 +28,7 @@ from service.app import create_app, start
 from service.cli import OK, USAGE, run
 from service.context import Context, log_signer, log_stores, open_context
 from service.exports.build import Shelf, choose_anchor, collect, lay_out
-from service.law.refusals import KindRefused
+from service.law.refusals import KindRefused, SubjectMismatch
 from service.metrics import Metrics
 from service.settings import LogSettings, OrganSettings, Places, Settings, read_deployment
 from service.transparency.witness import add_log, remembered
@@ -301,12 +301,17 @@ def test_only_the_registrar_begins_a_log_and_only_at_its_beginning(attested: Att
         late = party.sign("succession", body, signer=party.registrar)
         elsewhere = party.sign("succession", {**body, "log": ORIGIN}, signer=party.registrar)
         device = party.sign("succession", body)
-        waiting = context.organs["county-a"].admission.submit_signed([late, elsewhere, device])
-        outcomes = waiting.result(30)
+        admission = context.organs["county-a"].admission
+        handed_in = admission.submit_signed([late, elsewhere, device]).result(30)
+        begun = [admission.begin(one).result(30)[0] for one in (late, device)]
+        with pytest.raises(SubjectMismatch):
+            admission.begin(elsewhere)
+        with pytest.raises(KindRefused):
+            admission.begin(party.capture())
     finally:
         context.close()
-    assert isinstance(outcomes[0], KindRefused)
-    assert [isinstance(one, Exception) for one in outcomes] == [True] * 3
+    assert [type(one) for one in handed_in] == [KindRefused] * 3  # nobody hands one in
+    assert [type(one) for one in begun] == [KindRefused] * 2  # and this log has begun
 
 
 KILLED = """
