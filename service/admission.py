@@ -30,7 +30,13 @@ from evidence.statement import (
     sign_statement,
 )
 from service.law.refusals import Refusal, SubjectMismatch
-from service.law.signing import House, consider_outside, consider_own
+from service.law.signing import (
+    House,
+    consider_beginning,
+    consider_index,
+    consider_outside,
+    consider_own,
+)
 from storage import records
 from storage.db.engine import Database
 from storage.log import Appended, Log, Outcome, PendingStatement, Submission
@@ -159,6 +165,20 @@ class Admission:
                 prepared.append(refusal)
         return self._submit(prepared, effects, None)
 
+    def begin(self, signed: SignedStatement) -> Future[list[Outcome]]:
+        """Hand in the registrar's statement that this new log continues another one.
+
+        Raises:
+            EvidenceError: its signature or form is wrong.
+            Refusal: it begins no log, or another one.
+            StorageError: the log takes nothing now.
+        """
+        self.log.require_taking()
+        public_key = self.keys.public_key(signed.key_id)
+        statement = open_statement(signed.raw, signed.signature, public_key)
+        consider_beginning(statement, self.house)
+        return self._submit([_pending(signed, statement, public_key, self.clock())], None, None)
+
     def make(
         self,
         kind: str,
@@ -251,6 +271,7 @@ class Admission:
 
         def admit(connection: Connection, statement: Statement, index: int) -> None:
             """Judge one statement at the index that it would get."""
+            consider_index(statement, index)
             self._require_subject(connection, statement)
             if guard is not None:
                 guard(connection, statement)

@@ -9,28 +9,21 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from uuid import uuid4
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificate
-
-from evidence.errors import EvidenceError
 from evidence.keyring import Registrar
 from evidence.keys import P256Signer
 from evidence.schema import decode_base64
 from evidence.timestamp import TimestampRoot
-from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.note import VerifierKey
-from evidence.tlog.policy import Policy, parse_policy
+from evidence.tlog.policy import Policy
 from service.access.bearer import Doorkeeper
 from service.admission import Admission, KeysInStep
+from service.key_files import log_signer, naming, read_key_file, timestamp_roots, witness_policy
 from service.law.signing import House
 from service.logs import get_logger
 from service.metrics import Metrics
@@ -42,13 +35,14 @@ from service.settings import (
     OrganSettings,
     Places,
     Settings,
-    SettingsInvalid,
     database_url,
     heads_url,
     read_deployment,
 )
 from storage.db.engine import Database
 from storage.log import Candidate, CommittedHead, Log, LogStores, WitnessAnswer
+from storage.log.closed import ClosedLog
+from storage.log.cosigned import Cosignatures
 from storage.log.heads import FileHead
 from storage.log.leading import LEASE_S
 from storage.log.shared_heads import SharedHead
@@ -118,6 +112,21 @@ class Organ:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """A log that has ended.
+
+    Attributes:
+        organ: what the deployment file says of its organ.
+        settings: what it says of the log.
+        log: what it published.
+    """
+
+    organ: OrganSettings
+    settings: LogSettings
+    log: ClosedLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """Everything that is open.
 
@@ -130,6 +139,7 @@ class Context:
         verdict: of the object store's self-test, where it has one.
         staging: uploads on their way.
         organs: by id.
+        closed: the organs' logs that have ended, by their ids.
         doorkeeper: knows the tokens.
         metrics: counts.
         clock: now, UTC.
@@ -145,6 +155,7 @@ class Context:
     verdict: Verdict | None
     staging: Staging
     organs: Mapping[str, Organ]
+    closed: Mapping[str, Closed]
     doorkeeper: Doorkeeper
     metrics: Metrics
     clock: Callable[[], datetime]
@@ -188,8 +199,10 @@ def fresh_id() -> str:
     return str(uuid4())
 
 
-def _node(settings: Settings) -> str:
-    return f"{settings.node or socket.gethostname()[:63]} pid {os.getpid()}"
+def candidate_of(settings: Settings) -> Candidate:
+    """This process, as one that would lead a log."""
+    node = f"{settings.node or socket.gethostname()[:63]} pid {os.getpid()}"
+    return Candidate(node=node, wait_s=_LEADER_WAIT_S)
 
 
 def nobody_asked(
@@ -213,6 +226,7 @@ def open_context(
     published: Published = nobody_told,
     clock: Callable[[], datetime] = system_clock,
     metrics: Metrics | None = None,
+    deployment: Deployment | None = None,
 ) -> Context:
     """Open everything that the settings name.
 
@@ -223,32 +237,32 @@ def open_context(
         published: told of each publication, in the publisher's thread; must only wake somebody.
         clock: now, UTC.
         metrics: counts; new ones where none are given.
+        deployment: instead of what the deployment file says, for one that is about to change.
 
     Raises:
         SettingsInvalid: the deployment file or a key file is wrong or unsafe.
         StorageError: a store is missing, damaged, held by another process, or rolled back.
     """
-    deployment = read_deployment(settings)
+    deployment = deployment or read_deployment(settings)
     places = Places(settings.folder)
     metrics = metrics or Metrics()
     with ExitStack() as opening:
-        db = Database(database_url(settings, deployment))
-        opening.callback(db.close)
+        db = opening.enter_context(closing(Database(database_url(settings, deployment))))
         db.require_newest()
         heads = opening.enter_context(open_heads(settings, deployment))
-        texts = TextKeys(places.text_keys)
-        opening.callback(texts.close)
-        objects = open_objects(settings, clock)
-        if deployment.object_store not in (None, objects.store.store_id):
-            raise SettingsInvalid("The settings name another object store than `fengni init` did.")
+        texts = opening.enter_context(closing(TextKeys(places.text_keys)))
+        objects = open_objects(settings, clock, deployment.object_store)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
-        organs: dict[str, Organ] = {}
+        organs, closed = dict[str, Organ](), dict[str, Closed]()
         for organ in deployment.organs:
             stores = log_stores(places, organ.log, db, texts, heads)
             log = _open_log(stores, organ, settings, witnessed, published, clock)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
-            _expect_witnesses(organs[organ.id], metrics)
+            _expect_witnesses(log.cosignatures, organ.log, organs[organ.id].policy, metrics)
+            for ended in organ.closed_logs:
+                stores = log_stores(places, ended, db, texts, heads)
+                closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
         return Context(
             settings=settings,
             deployment=deployment,
@@ -258,6 +272,7 @@ def open_context(
             verdict=objects.verdict,
             staging=staging,
             organs=MappingProxyType(organs),
+            closed=MappingProxyType(closed),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),
             metrics=metrics,
             clock=clock,
@@ -292,19 +307,6 @@ def log_stores(
     )
 
 
-def log_signer(settings: Settings, log: LogSettings) -> LogSigner:
-    """The keys of one log, from their files.
-
-    Raises:
-        SettingsInvalid: a file is missing or holds another kind of key.
-    """
-    ed25519 = _private_key(settings, log.ed25519_key_file)
-    ml_dsa = _private_key(settings, log.ml_dsa_key_file)
-    if not isinstance(ed25519, Ed25519PrivateKey) or not isinstance(ml_dsa, MLDSA44PrivateKey):
-        raise SettingsInvalid(f"A key file of the log {log.id} holds another kind of key.")
-    return LogSigner(log.origin, ed25519, ml_dsa)
-
-
 def _open_log(
     stores: LogStores,
     organ: OrganSettings,
@@ -323,7 +325,7 @@ def _open_log(
         witnessed=heard.answers,
         confirmed=heard.enough,
         published=lambda head: published(log_id, head),
-        candidate=Candidate(node=_node(settings), wait_s=_LEADER_WAIT_S),
+        candidate=candidate_of(settings),
     )
 
 
@@ -342,7 +344,7 @@ def _open_organ(
         log_id=organ.log.id,
         max_content_bytes=settings.max_content_bytes,
     )
-    with _named(organ):
+    with naming(organ):
         registrars = [
             Registrar(organ=organ.id, public_key=decode_base64(key)) for key in organ.registrars
         ]
@@ -353,73 +355,37 @@ def _open_organ(
                 log=log,
                 house=house,
                 keys=KeysInStep(db, organ.log.id, deployment.audience, registrars),
-                signer=P256Signer.from_pem(_read_file(settings, organ.server_key_file)),
+                signer=P256Signer.from_pem(read_key_file(settings, organ.server_key_file)),
                 clock=clock,
                 fresh_salt=fresh_salt,
             ),
             log_keys=log_signer(settings, organ.log).verifier_keys,
             policy=witness_policy(settings, organ),
-            roots=tuple(
-                TimestampRoot(certificate=_certificate(settings, name))
-                for authority in organ.authorities
-                for name in authority.root_files
-            ),
+            roots=timestamp_roots(settings, organ),
         )
 
 
-def _expect_witnesses(organ: Organ, metrics: Metrics) -> None:
+def _open_closed(
+    stores: LogStores,
+    organ: OrganSettings,
+    ended: LogSettings,
+    settings: Settings,
+    metrics: Metrics,
+) -> Closed:
+    log = ClosedLog(stores, organ.id, log_signer(settings, ended).verifier_keys)
+    _expect_witnesses(log.cosignatures, ended, witness_policy(settings, organ), metrics)
+    return Closed(organ=organ, settings=ended, log=log)
+
+
+def _expect_witnesses(
+    cosignatures: Cosignatures, log: LogSettings, policy: Policy | None, metrics: Metrics
+) -> None:
     """Have cosignatures verified before they are shown, and those told that no longer hold."""
 
     def damaged(row: StoredCosignature) -> None:
         """Tell once that a kept line is left out."""
         metrics.damaged_cosignatures.inc()
-        _log.error(
-            "cosignature_damaged", log=organ.log_id, size=row.size, witness_key=row.witness_key
-        )
+        _log.error("cosignature_damaged", log=log.id, size=row.size, witness_key=row.witness_key)
 
-    keys = () if organ.policy is None else organ.policy.witnesses.values()
-    organ.log.cosignatures.expect(keys, damaged)
-
-
-def witness_policy(settings: Settings, organ: OrganSettings) -> Policy | None:
-    """Which witnesses count for an organ's log, or None where none are named.
-
-    Raises:
-        SettingsInvalid: the policy's file is missing or malformed.
-    """
-    name = organ.witness_policy_file
-    with _named(organ):
-        return parse_policy(_read_file(settings, name)) if name else None
-
-
-@contextmanager
-def _named(organ: OrganSettings) -> Generator[None]:
-    """Say whose key or policy is wrong."""
-    try:
-        yield
-    except EvidenceError as error:
-        raise SettingsInvalid(f"The organ {organ.id}: {error.detail}") from error
-
-
-def _private_key(settings: Settings, name: str) -> object:
-    try:
-        return load_pem_private_key(_read_file(settings, name), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SettingsInvalid(f"{name} holds no readable private key.") from error
-
-
-def _certificate(settings: Settings, name: str) -> bytes:
-    """A certificate as DER; the file may be PEM or DER."""
-    data = _read_file(settings, name)
-    try:
-        load = load_pem_x509_certificate if data.startswith(b"-----") else load_der_x509_certificate
-        return load(data).public_bytes(Encoding.DER)
-    except ValueError as error:
-        raise SettingsInvalid(f"{name} holds no readable certificate.") from error
-
-
-def _read_file(settings: Settings, name: str) -> bytes:
-    try:
-        return (settings.folder / name).read_bytes()
-    except OSError as error:
-        raise SettingsInvalid(f"{name} cannot be read.") from error
+    keys = () if policy is None else policy.witnesses.values()
+    cosignatures.expect(keys, damaged)

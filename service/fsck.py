@@ -7,7 +7,8 @@ anything.
 
 from dataclasses import dataclass
 
-from service.context import log_signer, log_stores, open_heads, witness_policy
+from service.context import log_stores, open_heads
+from service.key_files import log_signer, witness_policy
 from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
 from storage.db.engine import Database
 from storage.errors import StorageError

@@ -1,7 +1,7 @@
 """What a monitoring system may count: totals, durations and queue lengths, no ids.
 
 Does: holds one registry of its own. Refuses labels that grow with use (captures, readers,
-organs' names): routes are templates, codes are the registry's.
+organs' names): routes are templates, codes are the registry's, parties the deployment file's.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -22,6 +22,8 @@ class Metrics:
         "queued",
         "request_seconds",
         "requests",
+        "silent",
+        "timestamps_owed",
         "uploaded_bytes",
         "uploads",
         "work",
@@ -68,6 +70,19 @@ class Metrics:
             "fengni_queued",
             "Pieces of background work by state, as of this reading.",
             ("kind", "state"),
+            registry=self._registry,
+        )
+
+        self.silent = Gauge(
+            "fengni_silent",
+            "Failures in a row of a witness or time-stamp authority; 0 where it answers.",
+            ("party",),
+            registry=self._registry,
+        )
+        self.timestamps_owed = Gauge(
+            "fengni_timestamps_owed",
+            "Checkpoints that others have stamped and this authority has not yet.",
+            ("authority",),
             registry=self._registry,
         )
 

@@ -36,15 +36,24 @@ class OpenedObjects:
     verdict: Verdict | None
 
 
-def open_objects(settings: Settings, clock: Callable[[], datetime]) -> OpenedObjects:
+def open_objects(
+    settings: Settings, clock: Callable[[], datetime], store_id: str | None = None
+) -> OpenedObjects:
     """Open the store that `make_objects` made, and do its self-test if it has one.
 
+    Args:
+        settings: which, and where.
+        clock: now, UTC.
+        store_id: of the store that the deployment file names, if it names one.
+
     Raises:
-        SettingsInvalid: a setting of it is missing or malformed.
+        SettingsInvalid: a setting of it is missing or malformed, or names another store.
         StorageError: it is not there, or does not answer.
     """
     store = open_unproven(settings, clock)
     verdict = store.prove() if isinstance(store, S3Objects) else None
+    if store_id not in (None, store.store_id):
+        raise SettingsInvalid("The settings name another object store than `fengni init` did.")
     return OpenedObjects(store=store, verdict=verdict)
 
 

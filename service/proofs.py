@@ -6,7 +6,7 @@ pinned authorities before it counts them. Refuses to count what does not verify.
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from evidence.errors import EvidenceError
 from evidence.statement import SignedStatement
@@ -93,6 +93,66 @@ def first_stamped_size(connection: Connection, log: str, *, above: int) -> int |
         timestamps.c.position > above,
     )
     return connection.execute(query.order_by(timestamps.c.position).limit(1)).scalar_one_or_none()
+
+
+def newest_stamped_size(connection: Connection, log: str) -> int:
+    """The largest checkpoint that has a time-stamp; 0 where none has."""
+    query = select(func.max(timestamps.c.position)).where(*_over_checkpoints(log))
+    return connection.execute(query).scalar_one() or 0
+
+
+def owed_checkpoints(
+    connection: Connection, log: str, authority: str, *, above: int, limit: int
+) -> list[int]:
+    """Sizes of checkpoints that others have stamped and this authority has not, smallest first.
+
+    Args:
+        connection: for reading.
+        log: id of the log.
+        authority: its name in the deployment file.
+        above: only larger ones.
+        limit: at most so many.
+    """
+    query = _owed(log, authority, above).order_by(timestamps.c.position).limit(limit)
+    return list(connection.execute(query).scalars())
+
+
+def count_owed(connection: Connection, log: str, authority: str, *, above: int = 0) -> int:
+    """How many `owed_checkpoints` there are."""
+    owed = _owed(log, authority, above).subquery()
+    return connection.execute(select(func.count()).select_from(owed)).scalar_one()
+
+
+def lacking_authorities(db: Database, organ: Organ, index: int) -> tuple[str, ...]:
+    """Who has not yet stamped the first stamped checkpoint over a leaf, by name."""
+    names = [authority.name for authority in organ.settings.authorities]
+    with db.read() as connection:
+        size = first_stamped_size(connection, organ.log_id, above=index)
+        stamps = records.timestamps_of(
+            connection, organ.log_id, Stamped.CHECKPOINT, -1 if size is None else size
+        )
+    held = {stamp.tsa for stamp in stamps}
+    return tuple(name for name in names if name not in held)
+
+
+def _over_checkpoints(log: str) -> tuple[ColumnElement[bool], ...]:
+    kind = timestamps.c.subject_kind == Stamped.CHECKPOINT.value
+    return timestamps.c.log == log, kind
+
+
+def _owed(log: str, authority: str, above: int) -> Select[int]:
+    theirs = select(timestamps.c.position).where(
+        *_over_checkpoints(log), timestamps.c.tsa == authority, timestamps.c.position > above
+    )
+    return (
+        select(timestamps.c.position)
+        .where(
+            *_over_checkpoints(log),
+            timestamps.c.position > above,
+            timestamps.c.position.not_in(theirs),
+        )
+        .distinct()
+    )
 
 
 def read_signed(connection: Connection, record: StoredRecord) -> tuple[SignedStatement, bytes]:

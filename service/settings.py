@@ -170,6 +170,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         id: as in statements.
         log: where its statements stand.
+        closed_logs: where they stood before; nothing is signed there any more.
         server_key_file: PEM of the key with which the server signs in the organ's name.
         registrars: DER SubjectPublicKeyInfo of its registrars, base64.
         public_tiles: whether anybody may read checkpoint and tiles.
@@ -183,11 +184,17 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     log: LogSettings
     server_key_file: str
     registrars: tuple[str, ...]
+    closed_logs: tuple[LogSettings, ...] = ()
     public_tiles: bool = True
     stamp_captures: bool = True
     authorities: tuple[AuthoritySettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_policy_file: str | None = None
+
+    @property
+    def logs(self) -> tuple[LogSettings, ...]:
+        """Its log, and those that have ended."""
+        return self.log, *self.closed_logs
 
 
 class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -315,8 +322,9 @@ def read_deployment(settings: Settings) -> Deployment:
     except msgspec.DecodeError as error:
         raise SettingsInvalid(f"{path} is malformed: {error}.") from error
     _require_distinct([organ.id for organ in deployment.organs], "organ")
-    _require_distinct([organ.log.id for organ in deployment.organs], "log id")
-    _require_distinct([organ.log.origin for organ in deployment.organs], "log origin")
+    logs = [log for organ in deployment.organs for log in organ.logs]
+    _require_distinct([log.id for log in logs], "log id")
+    _require_distinct([log.origin for log in logs], "log origin")
     unsafe = find_unsafe(settings, deployment)
     if unsafe and settings.mode == "production":
         raise SettingsInvalid(f"Production mode refuses to start: {unsafe[0]}.")

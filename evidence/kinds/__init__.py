@@ -28,6 +28,7 @@ from evidence.kinds import (
     session,
     stored,
     submission,
+    succession,
     transition,
 )
 from evidence.kinds.members import Kind
@@ -52,5 +53,6 @@ ALL: tuple[Kind, ...] = (
     submission.KIND,
     correction.KIND,
     disposed.KIND,
+    succession.KIND,
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in ALL})

@@ -29,6 +29,7 @@ from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.proof import TlogProof
 from service.context import Context, Organ
 from service.proofs import (
+    lacking_authorities,
     newest_cosigned,
     read_checkpoint_tokens,
     read_signature_tokens,
@@ -129,7 +130,9 @@ def climb_ladder(context: Context, organ: Organ, rows: list[Row]) -> CaptureRepo
         policies={} if organ.policy is None else {organ.origin: organ.policy},
     )
     report = climb(capture, proven, findings, {})
-    return replace(report, rungs=tuple(_look(context, proven, rung) for rung in report.rungs))
+    lacking = lacking_authorities(context.db, organ, index)
+    rungs = (_name_lacking(_look(context, proven, rung), lacking) for rung in report.rungs)
+    return replace(report, rungs=tuple(rungs))
 
 
 def _row(connection: Connection, record: StoredRecord) -> Row:
@@ -178,6 +181,13 @@ def _look(context: Context, proven: Proven, rung: Rung) -> Rung:
     return replace(
         rung, detail=f"{rung.detail} It is there; its bytes are re-hashed when they are read."
     )
+
+
+def _name_lacking(rung: Rung, lacking: tuple[str, ...]) -> Rung:
+    """A time-stamp of one authority is worth less than those of two: say whose is missing."""
+    if rung.name != "time_stamped" or not lacking:
+        return rung
+    return replace(rung, detail=f"{rung.detail} Not stamped yet by {', '.join(lacking)}.")
 
 
 def _broken(row: Row, error: EvidenceError) -> CaptureReport:

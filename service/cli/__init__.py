@@ -18,7 +18,7 @@ from itertools import takewhile
 
 import typer
 
-from service.cli import captures, deployments, device, tokens
+from service.cli import captures, deployments, device, monitor, tokens, witness
 from service.cli.options import DEFECT, INTERRUPTED, NO, OK, UNDECIDED, UNWRITTEN, USAGE
 from service.cli.output import watched_streams
 from service.client.display import open_screen
@@ -33,9 +33,11 @@ app = typer.Typer(
 )
 app.add_typer(deployments.app)
 app.add_typer(captures.app)
+app.add_typer(monitor.app)
 app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
 app.add_typer(tokens.app, name="token")
+app.add_typer(witness.app, name="witness")
 
 
 def main() -> None:
@@ -116,6 +118,8 @@ def _statuses() -> Mapping[type[Exception], int]:
     """The exit status of each error of ours, the first that fits."""
     from evidence.errors import EvidenceError
     from service.law.refusals import Refusal
+    from service.monitor.memory import StateRefused
+    from service.monitor.promises import PromisesUnreadable
     from service.objects import StoreUnproven
     from service.serving import AlreadyServed
     from service.settings import SettingsInvalid
@@ -125,12 +129,16 @@ def _statuses() -> Mapping[type[Exception], int]:
     from service.setup.parties import PartyMalformed
     from service.setup.registrar import Rejected, RequestRefused
     from service.tamper import TamperRefused
+    from service.transparency.cosigning import WitnessRefused
     from service.transparency.tsa import OpensslMissing
     from storage.errors import IntegrityAlarm, StorageError, Unavailable
 
     no = (AlreadyServed, ChildFailed, DemoBusy, IntegrityAlarm, Rejected, TamperRefused)
     return {
-        **dict.fromkeys((PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused), USAGE),
+        **dict.fromkeys(
+            (PartyMalformed, RequestRefused, SettingsInvalid, SetupRefused, WitnessRefused), USAGE
+        ),
+        **dict.fromkeys((PromisesUnreadable, StateRefused), USAGE),
         **dict.fromkeys(no, NO),
         **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
         **dict.fromkeys((EvidenceError, Refusal, StorageError, StoreUnproven), NO),

@@ -212,6 +212,42 @@ def fsck(
     return NO if broken else OK
 
 
+@log_app.command()
+def succeed(
+    origin: Annotated[
+        str, typer.Option(help="The new log's name, such as `example.org/logs/2027`.")
+    ],
+    log: Annotated[str, typer.Option(help="Its id in addresses.")],
+    registrar: Annotated[Path, typer.Option(metavar="DIR", help="The registrar's folder.")],
+    reason: Annotated[
+        str, typer.Option(help="year, rolled_back, keys (rotation) or moved.")
+    ] = "year",
+    folder: FolderArgument = None,
+    config: ConfigOption = None,
+) -> None:
+    """End the organ's log and begin its successor, which says so; the server must be stopped."""
+    from service.context import fresh_salt, system_clock
+    from service.settings import read_environment
+    from service.setup.registrar import open_desk
+    from service.setup.succession import succeed_log
+
+    settings = read_environment(folder=deployment_of(folder, config))
+    desk = open_desk(registrar, clock=system_clock, fresh_salt=fresh_salt)
+    made = succeed_log(settings, desk, log_id=log, origin=origin, reason=reason)
+    screen = open_screen()
+    screen.out.print(
+        f"{origin} continues {made.predecessor}, of which {made.size} entries are known and"
+        f" {made.ours} are here. Nothing is signed there any more."
+    )
+    screen.out.print("Let witnesses and monitors know its keys (fengni witness add-log):")
+    for key in made.log_keys:
+        screen.out.print(key.encode(), soft_wrap=True, highlight=False)
+    if made.known_keys is None:
+        screen.out.print("The trust file needs a successor, signed by its keepers' threshold.")
+    else:
+        screen.out.print(f"known-keys.json has version {made.known_keys}: hand it on.")
+
+
 @app.command()
 def tamper(
     target: Annotated[

@@ -14,7 +14,7 @@ is tried on a scratch copy, a witness that does not answer is unknown.
    there is re-hashed, and what nobody names is reported; the rows of contents, and those of work,
    fit what is logged
 5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds,
-   and covers whatever is old enough
+   and covers whatever is old enough; what it owes
 6. disk: space above the reserve
 7. keys: the server's is enrolled, the trust file is this deployment's and has not expired
 8. clock: against the last commit and the authorities
@@ -37,6 +37,7 @@ from service.doctor.outside import (
     check_clock,
     check_keys,
     check_known_keys,
+    check_owed,
     check_witnesses,
 )
 from service.doctor.stores import (
@@ -146,7 +147,8 @@ def _check_authority(
 def _check_tokens(
     settings: Settings, organ: OrganSettings, db: Database, at: datetime
 ) -> list[Diagnosis]:
-    return _asked("time", lambda: check_tokens(settings, organ, db, at))
+    found = _asked("time", lambda: check_tokens(settings, organ, db, at))
+    return found + _asked("time", lambda: check_owed(organ, db))
 
 
 def _check_stated(settings: Settings, organ: OrganSettings, db: Database) -> list[Diagnosis]:

@@ -73,8 +73,8 @@ def check_captures(places: Places, organs: Sequence[OrganSettings], db: Database
     """Do the steps of the module's procedure."""
     objects = LocalObjects(places.objects)
     wrong, count = Listed("captures.content"), 0
-    for organ in organs:
-        for piece in _pieces(db, organ.log.id):
+    for log in (log for organ in organs for log in organ.logs):
+        for piece in _pieces(db, log.id):
             for record, raw in piece.captures:
                 count += 1
                 for fault in _faults(places, objects, piece, record, raw):

@@ -115,13 +115,13 @@ def check_kept(
         for name in objects.names():  # 1
             names.lies(name)
         present, count = Listed("objects.present"), 0
-        for organ in organs:  # 2
-            for kept in _named(db, organ.log.id, present.fail):
+        for log in (log for organ in organs for log in organ.logs):  # 2
+            for kept in _named(db, log.id, present.fail):
                 count += 1
                 if not kept.reason:
                     names.named(kept.sha256)
                 fault = _fault(places, objects, hashing, kept)
-                if fault and not _disposed(db, organ.log.id, kept):
+                if fault and not _disposed(db, log.id, kept):
                     present.fail(f"{fault} It is {kept.what} of capture {kept.capture}.")
         yield from present.end(f"All {count} contents that the log names are there.")
         yield from _check_bytes(objects, hashing)  # 3

@@ -20,9 +20,10 @@ from evidence.timestamp import Timestamp, verify_timestamp
 from evidence.tlog.checkpoint import Checkpoint, SignedCheckpoint
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
-from service.context import log_signer, witness_policy
 from service.doctor.attested import to_der
 from service.doctor.diagnosis import Findings, failed, noted, passed, unknown
+from service.key_files import log_signer, witness_policy
+from service.proofs import count_owed, owed_checkpoints
 from service.settings import (
     AuthoritySettings,
     Deployment,
@@ -172,6 +173,22 @@ def check_authority(
         yield passed(
             name, f"The authority stamps under its pinned root: {stamp.gen_time:%H:%M:%S}."
         )
+
+
+def check_owed(organ: OrganSettings, db: Database) -> Findings:
+    """What one authority has stamped and another has not: fetched later, and said until then."""
+    if len(organ.authorities) == 1:
+        yield noted("time.authorities", "One authority alone: nobody else could contradict it.")
+    for authority in organ.authorities:
+        name = f"time.{authority.name}.owed"
+        with db.read() as connection:
+            owed = count_owed(connection, organ.log.id, authority.name)
+            first = owed_checkpoints(connection, organ.log.id, authority.name, above=0, limit=1)
+        if owed:
+            told = f"{owed} stamped checkpoints lack its time-stamp, from {first[0]} entries on."
+            yield noted(name, f"{told} The server fetches them.")
+        else:
+            yield passed(name, "It has stamped every checkpoint that any authority has.")
 
 
 def check_keys(

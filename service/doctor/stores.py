@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from evidence.statement import parse_statement
 from evidence.tlog.checkpoint import open_checkpoint
-from service.context import log_signer
 from service.doctor.diagnosis import Findings, failed, noted, passed
+from service.key_files import log_signer
 from service.objects import open_s3
 from service.settings import (
     OrganSettings,

@@ -48,7 +48,7 @@ _WORK = tuple(table for table in metadata.sorted_tables if table not in EVIDENCE
 
 def check_work(settings: Settings, deployment: Deployment, db: Database, at: datetime) -> Findings:
     """Whether each row fits the log and the settings."""
-    ours = [(organ.log.id, organ.id) for organ in deployment.organs]
+    ours = [(log.id, organ.id) for organ in deployment.organs for log in organ.logs]
     with db.read() as connection:
         values = Listed("work.values")
         for fault in value_faults(connection, _WORK):

@@ -47,6 +47,7 @@ class Shelf:
         policy: which witnesses count, or None where none are named.
         objects: the object store.
         audience: the deployment's stable id.
+        authorities: how many time-stamp authorities are named.
     """
 
     db: Database
@@ -56,6 +57,7 @@ class Shelf:
     policy: Policy | None
     objects: ObjectStore
     audience: str
+    authorities: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class Anchor:
         size: number of leaves.
         note: the signed note with the cosignatures known so far.
         tokens: RFC 3161 responses over it.
-        complete: it satisfies the witness policy and carries a token.
+        complete: it satisfies the witness policy and carries a token of each authority.
     """
 
     size: int
@@ -123,6 +125,8 @@ def collect(shelf: Shelf, captures: Sequence[str], further: Sequence[str] = ()) 
             found |= {record.index: record for record in about}
         found |= {record.index: record for record in _sessions(connection, shelf, found.values())}
         found |= {record.index: record for record in _key_chain(connection, shelf)}
+        begun = records.records_of_kind(connection, shelf.log_id, "succession", limit=1)
+        found |= {record.index: record for record in begun}
         return [_held(connection, shelf, found[index]) for index in sorted(found)]
 
 
@@ -139,7 +143,8 @@ def choose_anchor(shelf: Shelf, above: int) -> Anchor:
     cosigned = None if shelf.policy is None else shelf.log.newest_cosigned(above, shelf.policy)
     if cosigned is not None:
         tokens = _tokens(shelf, Stamped.CHECKPOINT, cosigned.size)
-        return Anchor(size=cosigned.size, note=cosigned.note, tokens=tokens, complete=bool(tokens))
+        complete = len(tokens) >= max(1, shelf.authorities)
+        return Anchor(size=cosigned.size, note=cosigned.note, tokens=tokens, complete=complete)
     head = shelf.log.latest()
     if head.size <= above:
         raise NotFound("no checkpoint covers the statement yet")
@@ -148,7 +153,7 @@ def choose_anchor(shelf: Shelf, above: int) -> Anchor:
         size=head.size,
         note=head.note,
         tokens=tokens,
-        complete=shelf.policy is None and bool(tokens),
+        complete=shelf.policy is None and len(tokens) >= max(1, shelf.authorities),
     )
 
 

@@ -231,4 +231,5 @@ def _shelf(context: Context, organ: Organ) -> Shelf:
         policy=organ.policy,
         objects=context.objects,
         audience=context.deployment.audience,
+        authorities=len(organ.settings.authorities),
     )

@@ -80,6 +80,34 @@ def consider_own(statement: Statement, house: House) -> None:
     _consider_place(statement, house)
 
 
+def consider_beginning(statement: Statement, house: House) -> None:
+    """Decide whether a statement may begin this organ's log; nobody hands one in over the network.
+
+    Raises:
+        KindRefused: it is no `succession`.
+        AudienceRefused, OrganRefused: as `consider_outside`.
+        SubjectMismatch: it begins another log.
+    """
+    if statement.kind != "succession":
+        msg = "A log that continues another one begins with the statement that says so."
+        raise KindRefused(msg, pointer="/type")
+    _consider_place(statement, house)
+    if statement.body["log"] != house.log:
+        msg = "The statement begins another log."
+        raise SubjectMismatch(msg, pointer="/body/log")
+
+
+def consider_index(statement: Statement, index: int) -> None:
+    """Decide whether a statement may stand at the index that it would get.
+
+    Raises:
+        KindRefused: a log begins once; whoever could state that later could disown what is before.
+    """
+    if statement.kind == "succession" and index != 0:
+        msg = "Only the first entry of a log says which one it continues."
+        raise KindRefused(msg, pointer="/type")
+
+
 def content_size(statement: Statement) -> int:
     """The announced length of a capture's content in bytes."""
     content = cast("Mapping[str, int]", statement.body["content"])  # as the kind's schema demands

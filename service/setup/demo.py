@@ -1,14 +1,14 @@
 """`fengni demo`: a whole deployment on one machine, with all that lies elsewhere in earnest.
 
-That is a time-stamp authority, two witnesses, a registrar, a device, an officer, a reviewer.
+That is two time-stamp authorities, two witnesses, a registrar, a device, an officer, a reviewer.
 
-Does: makes all of it once, loudly marked; at each start runs authority, witnesses and server as
+Does: makes all of it once, loudly marked; at each start runs authorities, witnesses and server as
 processes of their own and hands in rendered photos through the front door. Refuses to be mistaken
-for more: the server does not start on it in production mode, and the authority says in every
-token that it is none.
+for more: the server does not start on it in production mode, and the authorities say in every
+token that they are none.
 
     FOLDER/server/      the deployment               FOLDER/registrar/   its registrar
-    FOLDER/tsa/         the authority                FOLDER/witness-1/ FOLDER/witness-2/
+    FOLDER/tsa/ FOLDER/tsa-2/                        FOLDER/witness-1/ FOLDER/witness-2/
     FOLDER/people/      keys and tokens              FOLDER/photos/      what was handed in
     FOLDER/journal/     the device's receipts        FOLDER/logs/        what the processes say
 """
@@ -51,7 +51,7 @@ from storage.db.engine import Database, migrate
 ORGAN = "demo-organ"
 LOG = "demo"
 WITNESSES = ("witness-1", "witness-2")
-AUTHORITY = "tsa"
+AUTHORITIES = ("tsa", "tsa-2")
 SERVER = "server"
 DEVICE = "device-demo"
 OFFICER = "officer-003"
@@ -128,7 +128,7 @@ def make_demo(demo: Demo) -> None:
     make_private_folder(making)
     for name in ("people", "photos", "journal", "logs"):
         make_private_folder(making / name)
-    root = create_tsa(making / AUTHORITY)
+    roots = {name: create_tsa(making / name) for name in AUTHORITIES}
     plan = Plan(
         folder=making / SERVER,
         registrar_folder=making / "registrar",
@@ -136,7 +136,10 @@ def make_demo(demo: Demo) -> None:
         organ=ORGAN,
         log_id=LOG,
         origin=f"fengni.example/demo/{fresh_salt()[:8]}",
-        authorities=(Authority(name=AUTHORITY, url=_NOWHERE, root=root, development=True),),
+        authorities=tuple(
+            Authority(name=name, url=_NOWHERE, root=root, development=True)
+            for name, root in roots.items()
+        ),
         witnesses=lambda log_keys: _make_witnesses(making, log_keys),
         development=True,
     )
@@ -146,21 +149,35 @@ def make_demo(demo: Demo) -> None:
     making.rename(folder)
 
 
-def start_demo(demo: Demo, children: Children) -> None:
-    """Start authority, witnesses and server; return when the server answers.
+def start_demo(demo: Demo, children: Children) -> tuple[str, ...]:
+    """Start authorities, witnesses and server; return when the server answers.
+
+    Returns:
+        The names of authorities and witnesses.
 
     Raises:
         ChildFailed: one of them did not start.
     """
-    for name in (AUTHORITY, *WITNESSES):
-        module = "tsa" if name == AUTHORITY else "witness"
-        children.start(name, f"service.transparency.{module}", [demo.folder / name])
-    addresses = {name: children.address(name) for name in (AUTHORITY, *WITNESSES)}
     settings = read_environment(folder=demo.server)
-    write_deployment(demo.server, _with_addresses(read_deployment(settings), addresses))
+    deployment = read_deployment(settings)
+    parties = parties_of(deployment)
+    for name, module in parties.items():
+        children.start(name, f"service.transparency.{module}", [demo.folder / name])
+    addresses = {name: children.address(name) for name in parties}
+    write_deployment(demo.server, _with_addresses(deployment, addresses))
     arguments = ["serve", demo.server, "--host", "127.0.0.1"]
     children.start(SERVER, "service.cli", arguments, port=demo.port)
     children.address(SERVER)
+    return tuple(parties)
+
+
+def parties_of(deployment: Deployment) -> dict[str, str]:
+    """Whom a demo was made with, by name: `tsa` or `witness`."""
+    found: dict[str, str] = {}
+    for organ in deployment.organs:
+        found |= {one.name: "tsa" for one in organ.authorities}
+        found |= {one.name: "witness" for one in organ.witnesses}
+    return found
 
 
 def write_client_config(demo: Demo, path: Path, token: str) -> ClientConfig:

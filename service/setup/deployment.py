@@ -13,6 +13,7 @@ behind. Refuses a folder that holds anything, and a registrar's folder that is t
 import base64
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,12 +35,12 @@ from evidence.tlog.policy import Policy
 from service.context import (
     Context,
     fresh_salt,
-    log_signer,
     log_stores,
     open_context,
     open_heads,
     system_clock,
 )
+from service.key_files import log_signer
 from service.law.refusals import Refusal
 from service.objects import make_objects
 from service.private_files import create_private, make_private_folder, write_private
@@ -66,7 +67,7 @@ from service.setup.databases import (
 from service.setup.parties import Authority, Witness, witness_policy
 from service.setup.registrar import Desk, Rejected, create_desk, request_key
 from storage.db.engine import Database
-from storage.log import create_log
+from storage.log import Outcome, create_log
 from storage.log.texts import TextKeys
 from storage.staging import Staging
 from storage.tiles import LocalTiles
@@ -182,7 +183,24 @@ def submit_offline(context: Context, organ: str, signed: SignedStatement) -> Non
         Rejected: the log refused it.
         StorageError: the log takes nothing now.
     """
-    waiting = context.organs[organ].admission.submit_signed([signed])
+    _require_taken(context.organs[organ].admission.submit_signed([signed]))
+
+
+def begin_offline(context: Context, organ: str, signed: SignedStatement) -> None:
+    """Hand a registrar's succession to a new log that no server has open.
+
+    Raises:
+        Rejected: the log refused it.
+        StorageError: the log takes nothing now.
+    """
+    try:
+        waiting = context.organs[organ].admission.begin(signed)
+    except (EvidenceError, Refusal) as error:
+        raise Rejected(error.detail) from error
+    _require_taken(waiting)
+
+
+def _require_taken(waiting: Future[list[Outcome]]) -> None:
     [outcome] = waiting.result(timeout=_SUBMIT_TIMEOUT_S)
     if isinstance(outcome, (EvidenceError, Refusal)):
         raise Rejected(outcome.detail) from outcome
@@ -215,8 +233,8 @@ def _write_settings(plan: Plan, making: Path, desk: Desk) -> Deployment:
         ml_dsa_key_file=f"keys/{plan.log_id}-ml-dsa-44.pem",
     )
     server_key_file = f"keys/{plan.organ}-server.pem"
-    create_private(making / log.ed25519_key_file, _pem(Ed25519PrivateKey.generate()))
-    create_private(making / log.ml_dsa_key_file, _pem(MLDSA44PrivateKey.generate()))
+    create_private(making / log.ed25519_key_file, pem_of(Ed25519PrivateKey.generate()))
+    create_private(making / log.ml_dsa_key_file, pem_of(MLDSA44PrivateKey.generate()))
     create_private(making / server_key_file, P256Signer.generate().to_pem())
     for authority in plan.authorities:
         create_private(making / _root_file(authority), authority.root)
@@ -323,7 +341,8 @@ def _root_file(authority: Authority) -> str:
     return f"keys/{authority.name}-root.der"
 
 
-def _pem(key: Ed25519PrivateKey | MLDSA44PrivateKey) -> bytes:
+def pem_of(key: Ed25519PrivateKey | MLDSA44PrivateKey) -> bytes:
+    """A log's private key as its file holds it."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -10,6 +10,7 @@ Refuses to sign an enrolment for a key that did not ask for it itself.
     root.pem          the key that signs known-keys.json and its successors
     chain.jsonl       the statements that the log has taken, in their order
     pending.json      the one that was signed and not yet taken, if there is one
+    succession-….json, chain-….jsonl   how each later log began, and the chain of the log before it
 """
 
 import base64
@@ -19,10 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
 from evidence.canonical import JSONObject
+from evidence.digest import sha256_hex
 from evidence.errors import EvidenceError
 from evidence.keys import P256Signer, Signer, key_id_of
 from evidence.kinds.members import Role
@@ -150,6 +153,60 @@ class Desk:
                 body["suspected_since"] = format_time(suspected_since)
             return self._hand_in(body, submit)
 
+    def succeed(self, body: JSONObject, begin: Submit, submit: Submit) -> SignedStatement:
+        """Begin a new log: say which one it continues, and enrol again whoever is enrolled there.
+
+        The chain of the log before is set aside; the same call again goes on where it was killed,
+        with the same statements.
+
+        Args:
+            body: of a `succession`.
+            begin: hands the succession to the new log.
+            submit: hands a key statement to it.
+
+        Returns:
+            The succession, which is the new log's first entry.
+
+        Raises:
+            RequestRefused: a key cannot be enrolled again with the request that it once made.
+            Rejected: the log refused a statement.
+        """
+        former = (
+            self.folder / f"chain-{_short(cast('JSONObject', body['predecessor'])['log'])}.jsonl"
+        )
+        with self._turn():
+            signed = self._succession(body)
+            begin(signed)
+            if not former.exists():
+                for name in ("pending.json", "chain.jsonl"):
+                    path = self.folder / name
+                    if path.exists():
+                        path.replace(
+                            former if name == "chain.jsonl" else former.with_suffix(".pending")
+                        )
+                sync_folder(self.folder)
+        for request in _requests(_read_chain(former)):
+            self.enrol(request, submit)
+        return signed
+
+    def _succession(self, body: JSONObject) -> SignedStatement:
+        """The statement, made once for each new log."""
+        path = self.folder / f"succession-{_short(body['log'])}.json"
+        if path.exists():
+            return from_wire(msgspec.json.decode(path.read_bytes()))
+        raw = make_statement(
+            "succession",
+            audience=self.audience,
+            organ=self.organ,
+            signer=self.signer.key_id,
+            salt=self.fresh_salt(),
+            made_at=self.clock(),
+            body=body,
+        )
+        signed = sign_statement(raw, self.signer)
+        write_private(path, msgspec.json.encode(to_wire(signed)))
+        return signed
+
     def _opened(self, request: SignedStatement) -> Statement:
         """The request with its signature verified under the key that it asks for."""
         try:
@@ -209,9 +266,7 @@ class Desk:
         sync_folder(self.folder)
 
     def _taken(self) -> list[SignedStatement]:
-        path = self.folder / "chain.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        return [from_wire(msgspec.json.decode(line)) for line in lines]
+        return _read_chain(self.folder / "chain.jsonl")
 
     @contextmanager
     def _turn(self) -> Generator[None]:
@@ -289,6 +344,35 @@ def request_key(
         body=body,
     )
     return sign_statement(raw, signer)
+
+
+def _read_chain(path: Path) -> list[SignedStatement]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [from_wire(msgspec.json.decode(line)) for line in lines]
+
+
+def _requests(chain: list[SignedStatement]) -> list[SignedStatement]:
+    """The requests of the keys that have not ended at the end of a chain, in their order."""
+    found: dict[str, SignedStatement] = {}
+    for signed in chain:
+        body = parse_statement(signed.raw).body
+        found.pop(str(body.get("replaces")), None)
+        key_id = str(body["key_id"])
+        if body["action"] == "revoke":
+            found.pop(key_id, None)
+            continue
+        possession = cast("JSONObject", body["possession"])
+        found[key_id] = SignedStatement(
+            raw=decode_base64(str(possession["statement"])),
+            signature=decode_base64(str(possession["signature"])),
+            key_id=key_id,
+        )
+    return list(found.values())
+
+
+def _short(origin: object) -> str:
+    """An origin as a part of a file's name."""
+    return sha256_hex(str(origin).encode())[:16]
 
 
 def _id(signed: SignedStatement) -> str:

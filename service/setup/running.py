@@ -6,7 +6,7 @@ when it is killed. Refuses to go on without its server.
 
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,12 +21,10 @@ from service.serving import require_free_port
 from service.settings import client_config_file
 from service.setup.children import Children
 from service.setup.demo import (
-    AUTHORITY,
     DEVICE,
     OFFICER,
     SERVER,
     TASK,
-    WITNESSES,
     Demo,
     hold_demo,
     make_demo,
@@ -65,10 +63,10 @@ def run_demo(folder: Path, port: int, screen: Screen) -> None:
             token = provide_token(demo, DEVICE)
             path = client_config_file() or installed_path()
             write_client_config(demo, path, token)
-            start_demo(demo, children)
+            parties = start_demo(demo, children)
             _hand_in_photos(demo, path, screen)
             _show_banner(demo, path, token, screen)
-            _stay(children, screen)
+            _stay(children, parties, screen)
 
 
 def _hand_in_photos(demo: Demo, config: Path, screen: Screen) -> None:
@@ -105,8 +103,8 @@ def _show_banner(demo: Demo, config: Path, token: str, screen: Screen) -> None:
     screen.out.print(f"  everything lies in        {demo.folder}; end it with Ctrl-C\n")
 
 
-def _stay(children: Children, screen: Screen) -> None:
-    tending = Tending(children, (AUTHORITY, *WITNESSES), screen.fail, time.monotonic())
+def _stay(children: Children, parties: Sequence[str], screen: Screen) -> None:
+    tending = Tending(children, parties, screen.fail, time.monotonic())
     while True:
         children.require_alive(SERVER)
         tending.look(time.monotonic())

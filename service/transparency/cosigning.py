@@ -2,7 +2,8 @@
 
 Does: keeps the newest checkpoint of each log that it was told about, demands a consistency
 proof from it to the next one, makes the next one durable, and only then answers with its
-cosignatures (Ed25519 and ML-DSA-44). Refuses: logs that it does not know, checkpoints that
+cosignatures (Ed25519 and ML-DSA-44); keeps what a log signed against its own history, which
+may prove misconduct. Refuses: logs that it does not know, checkpoints that
 their log did not sign, smaller or different trees, to start without its memory, and to sign
 while its clock runs behind a time that it has signed before.
 
@@ -17,7 +18,7 @@ not there.
 
 import re
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -42,12 +43,13 @@ from evidence.tlog.checkpoint import (
     parse_checkpoint_body,
 )
 from evidence.tlog.cosignature import Cosigner
-from evidence.tlog.note import Note, VerifierKey, parse_note, signature_line
+from evidence.tlog.note import Note, NoteSignature, VerifierKey, parse_note, signature_line
 from service.private_files import create_private
 from service.transparency.loopback import Answer, plain
 
 MAX_BODY_BYTES: Final = 128 * 1024  # sixteen ML-DSA-44 lines are 53 KiB
 MAX_PROOF_LINES: Final = 63
+MAX_CONTRADICTIONS: Final = 64  # of each log; whoever can make more of them has its key
 SIZE_TYPE: Final = "text/x.tlog.size"
 _OLD = re.compile(r"old (0|[1-9][0-9]{0,18})")
 _GET = re.compile(r"/([0-9a-f]{64})/checkpoint")
@@ -62,6 +64,21 @@ CREATE TABLE seen (
     cosigned_at_s INTEGER NOT NULL          -- POSIX seconds, as signed
 ) STRICT
 """
+_SCHEMA_OF_CONTRADICTIONS: Final = """
+CREATE TABLE IF NOT EXISTS contradictions (
+    origin_hash TEXT NOT NULL,
+    size INTEGER NOT NULL,                  -- of the checkpoint that was refused with 422
+    root BLOB NOT NULL,
+    note BLOB NOT NULL,                     -- it, with the log's verified lines alone
+    held BLOB,                              -- the one that we had cosigned by then
+    refused_at_s INTEGER NOT NULL,
+    PRIMARY KEY (origin_hash, size, root)
+) STRICT
+"""
+
+
+class WitnessRefused(Exception):
+    """The folder holds no witness that can be served, or none can be made of this."""
 
 
 class _Refused(Exception):
@@ -89,7 +106,7 @@ class Witness:
         self,
         database: Path,
         cosigner: Cosigner,
-        log_keys: Iterable[VerifierKey],
+        log_keys: Callable[[], Sequence[VerifierKey]],
         clock: Callable[[], float],
     ) -> None:
         """Open a witness on the memory that it had.
@@ -97,7 +114,8 @@ class Witness:
         Args:
             database: the file that `create_memory` made, once.
             cosigner: its name and keys.
-            log_keys: of every log that it cosigns; a key's name is the log's origin.
+            log_keys: tells those of every log that it cosigns, anew for each request; a key's
+                name is the log's origin. May raise `WitnessRefused` or OSError: 503.
             clock: POSIX seconds; the time that the cosignatures state.
 
         Raises:
@@ -108,7 +126,7 @@ class Witness:
             raise FileNotFoundError(f"The witness's memory is not at {database}.")
         self._database = database
         self._cosigner = cosigner
-        self._log_keys = tuple(log_keys)
+        self._log_keys = log_keys
         self._clock = clock
 
     @property
@@ -137,7 +155,7 @@ class Witness:
             signed = self._open(submission)
             if submission.old_size > signed.checkpoint.size:  # 2
                 raise _Refused(plain(400, "The old size is above the checkpoint's."))
-            return self._cosign(submission, signed)  # 3, 4
+            return self._cosign_or_keep(submission, signed)  # 3, 4
         except _Refused as refusal:
             return refusal.answer
 
@@ -161,21 +179,55 @@ class Witness:
                 return self.checkpoint(found[1])
         except sqlite3.OperationalError:  # the disk is full, or another process holds the file
             return _later("The witness cannot reach its memory now.")
+        except (OSError, WitnessRefused):  # somebody edits them at this moment
+            return _later("The witness cannot read which logs it knows.")
         return plain(404, "There is nothing here.")
 
     def _open(self, submission: _Submission) -> SignedCheckpoint:
         """Verify the log's signature; a tree of size zero has one root."""
         origin, *rest = submission.note.text.split("\n")
-        if not any(key.name == origin for key in self._log_keys):
+        known = [key for key in self._log_keys() if key.name == origin]
+        if not known:
             raise _Refused(plain(404, "This log is not known here."))
         try:
-            return open_checkpoint(submission.data, self._log_keys, require=frozenset())
+            return open_checkpoint(submission.data, known, require=frozenset())
         except SignatureInvalid as exc:
             raise _Refused(plain(403, "No known key of the log made this checkpoint.")) from exc
         except CheckpointInvalid as exc:
             if _is_empty_tree_with_a_root(rest):
                 raise _Refused(plain(422, "An empty tree has another root.")) from exc
             raise _Refused(plain(400, "The note is no checkpoint.")) from exc
+
+    def _cosign_or_keep(self, submission: _Submission, signed: SignedCheckpoint) -> Answer:
+        """Cosign; what contradicts the log's own history is kept before it is refused."""
+        try:
+            return self._cosign(submission, signed)
+        except _Refused as refusal:
+            if refusal.answer.status == 422:
+                self._keep(signed)
+            raise
+
+    def _keep(self, signed: SignedCheckpoint) -> None:
+        checkpoint = signed.checkpoint
+        key = sha256(checkpoint.origin.encode()).hexdigest()
+        with self._transaction() as connection:
+            connection.execute(_SCHEMA_OF_CONTRADICTIONS)
+            [kept] = connection.execute(
+                "SELECT count(*) FROM contradictions WHERE origin_hash = ?", (key,)
+            ).fetchone()
+            if kept < MAX_CONTRADICTIONS:
+                connection.execute(
+                    "INSERT OR IGNORE INTO contradictions VALUES (?, ?, ?, ?,"
+                    " (SELECT note FROM seen WHERE origin_hash = ?), ?)",
+                    (
+                        key,
+                        checkpoint.size,
+                        checkpoint.root,
+                        Note(text=signed.note.text, signatures=_own_lines(signed)).encode(),
+                        key,
+                        int(self._clock()),
+                    ),
+                )
 
     def _cosign(self, submission: _Submission, signed: SignedCheckpoint) -> Answer:
         checkpoint = signed.checkpoint
@@ -193,8 +245,7 @@ class Witness:
             if at_s < max(last_s, 1):  # a cosignature says: the largest tree seen as of then
                 raise _Refused(_later("The witness's clock is behind what it has signed."))
             lines = self._cosigner.cosign(checkpoint, at_s)
-            own = [s for s in signed.note.signatures if any(k.made(s) for k in signed.log_keys)]
-            note = Note(text=signed.note.text, signatures=(*own, *lines)).encode()
+            note = Note(text=signed.note.text, signatures=(*_own_lines(signed), *lines)).encode()
             connection.execute(
                 "INSERT INTO seen VALUES (?, ?, ?, ?, ?) ON CONFLICT (origin_hash) DO UPDATE SET"
                 " size = excluded.size, root = excluded.root, note = excluded.note,"
@@ -212,6 +263,40 @@ class Witness:
             connection.execute("COMMIT")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a witness remembers of one log.
+
+    Attributes:
+        size: leaves of the newest checkpoint that it cosigned; 0 before the first.
+        note: that checkpoint, or None.
+        contradictions: (refused note, the note that was held then) of what it refused with 422.
+    """
+
+    size: int
+    note: bytes | None
+    contradictions: tuple[tuple[bytes, bytes | None], ...]
+
+
+def read_memory(database: Path, origin: str) -> Memory:
+    """Read what is remembered of a log; changes nothing and may be asked while it serves.
+
+    Raises:
+        FileNotFoundError: the memory is gone.
+    """
+    if not database.is_file():
+        raise FileNotFoundError(f"The witness's memory is not at {database}.")
+    key = (sha256(origin.encode()).hexdigest(),)
+    with closing(_connect(database)) as connection:
+        size, note = connection.execute(
+            "SELECT size, note FROM seen WHERE origin_hash = ?", key
+        ).fetchone() or (0, None)
+        contradictions = connection.execute(
+            "SELECT note, held FROM contradictions WHERE origin_hash = ? ORDER BY refused_at_s", key
+        ).fetchall()
+    return Memory(size=size, note=note, contradictions=tuple(contradictions))
+
+
 def create_memory(database: Path) -> None:
     """Make the empty memory of a new witness, durable on return.
 
@@ -221,6 +306,7 @@ def create_memory(database: Path) -> None:
     create_private(database, b"")
     with closing(_connect(database)) as connection:
         connection.execute(_SCHEMA)
+        connection.execute(_SCHEMA_OF_CONTRADICTIONS)
 
 
 def _connect(database: Path) -> sqlite3.Connection:
@@ -235,6 +321,13 @@ def _connect(database: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA synchronous = EXTRA")
     return connection
+
+
+def _own_lines(signed: SignedCheckpoint) -> tuple[NoteSignature, ...]:
+    """The verified lines of the log itself."""
+    return tuple(
+        line for line in signed.note.signatures if any(key.made(line) for key in signed.log_keys)
+    )
 
 
 def _parse(body: bytes) -> _Submission:

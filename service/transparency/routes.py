@@ -16,12 +16,15 @@ from litestar.params import PathParameter
 from msgspec import Struct
 
 from evidence.errors import TileInvalid
-from service.context import Context, Organ
+from evidence.tlog.note import VerifierKey
+from service.context import Context
 from service.edge import AnyRequest
 from service.guards import Caller, needs
 from service.law.permissions import Scope
 from service.problems import Problem
 from storage.errors import NotFound
+from storage.log import Log
+from storage.log.closed import ClosedLog
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _ANEW = "no-cache"
@@ -34,6 +37,7 @@ class LogView(Struct, frozen=True):
     id: str
     organ: str
     origin: str
+    closed: bool
     checkpoint: str
     tiles: str
     keys_not_a_trust_anchor: list[str]
@@ -49,9 +53,9 @@ def get_checkpoint(
     log: LogId, request: AnyRequest, context: NamedDependency[Context]
 ) -> Response[bytes]:
     """The signed note, with the cosignature lines known so far."""
-    organ = _readable(log, request, context)
+    published, _ = _readable(log, request, context)
     try:
-        note = organ.log.checkpoint()
+        note = published.checkpoint()
     except NotFound as error:
         raise Problem("not_found", "Nothing is published yet.") from error
     return Response(note, media_type="text/plain", headers={"cache-control": _ANEW})
@@ -72,12 +76,12 @@ def get_tile(
     context: NamedDependency[Context],
 ) -> Response[bytes]:
     """A published tile; any width up to what is published."""
-    organ = _readable(log, request, context)
+    published, public = _readable(log, request, context)
     try:
-        data = organ.log.tile(f"tile/{path.strip('/')}")
+        data = published.tile(f"tile/{path.strip('/')}")
     except (NotFound, TileInvalid) as error:
         raise Problem("not_found", "No such tile is published.") from error
-    caching = _IMMUTABLE if organ.settings.public_tiles else "private, no-store"
+    caching = _IMMUTABLE if public else "private, no-store"
     return Response(
         data,
         status_code=HTTPStatus.OK,
@@ -92,26 +96,43 @@ def get_tile(
     sync_to_thread=False,
     summary="List the organ's logs",
 )
-def get_logs(caller: NamedDependency[Caller]) -> list[LogView]:
-    """Where the holder's organ is logged."""
+def get_logs(caller: NamedDependency[Caller], context: NamedDependency[Context]) -> list[LogView]:
+    """Where the holder's organ is logged, and where it was before, the newest first."""
     organ = caller.organ
+    ended = [one for one in context.closed.values() if one.organ.id == organ.id]
     return [
-        LogView(
-            id=organ.log_id,
-            organ=organ.id,
-            origin=organ.origin,
-            checkpoint=f"/logs/{organ.log_id}/checkpoint",
-            tiles=f"/logs/{organ.log_id}/tile/",
-            keys_not_a_trust_anchor=[key.encode() for key in organ.log_keys],
-        )
+        _view(organ.log_id, organ.id, organ.origin, organ.log_keys, closed=False),
+        *(
+            _view(one.settings.id, organ.id, one.settings.origin, one.log.log_keys, closed=True)
+            for one in reversed(ended)
+        ),
     ]
 
 
-def _readable(log: str, request: AnyRequest, context: Context) -> Organ:
-    """The organ of a log that the caller may read; another organ's private log is not there."""
-    organ = context.organ_of_log(log)
-    if not organ.settings.public_tiles:
+def _view(
+    log: str, organ: str, origin: str, keys: tuple[VerifierKey, ...], *, closed: bool
+) -> LogView:
+    return LogView(
+        id=log,
+        organ=organ,
+        origin=origin,
+        closed=closed,
+        checkpoint=f"/logs/{log}/checkpoint",
+        tiles=f"/logs/{log}/tile/",
+        keys_not_a_trust_anchor=[key.encode() for key in keys],
+    )
+
+
+def _readable(log: str, request: AnyRequest, context: Context) -> tuple[Log | ClosedLog, bool]:
+    """A log that the caller may read, and whether all may; another's private one is not there."""
+    if log in context.closed:
+        ended = context.closed[log]
+        published, settings = ended.log, ended.organ
+    else:
+        organ = context.organ_of_log(log)
+        published, settings = organ.log, organ.settings
+    if not settings.public_tiles:
         holder = context.doorkeeper.admit(request.headers.get("authorization"), Scope.READ)
-        if holder.organ != organ.id:
+        if holder.organ != settings.id:
             raise Problem("log_unknown", "This deployment keeps no such log.")
-    return organ
+    return published, settings.public_tiles

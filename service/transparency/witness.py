@@ -7,22 +7,32 @@ whose memory is gone.
 A witness is worth what its independence is: run it in another body, on another machine, with
 keys that the log's operator never held. Two local ones only make the demo complete.
 
-    python -m service.transparency.witness FOLDER --create NAME --log VKEY [--log VKEY ...]
+    fengni witness init FOLDER --name NAME
+    fengni witness add-log ORIGIN VKEY [VKEY] --folder FOLDER
+    fengni witness serve --folder FOLDER --port 8101
+
+    python -m service.transparency.witness FOLDER --create NAME [--log VKEY ...]
+    python -m service.transparency.witness FOLDER --add-log ORIGIN --log VKEY [--log VKEY]
     python -m service.transparency.witness FOLDER --port 8101
 
-The folder holds `witness.json` (name and the logs' vkeys; edit it to let in a successor log,
-then start again), two private keys and `witness.sqlite`, the memory. A folder that is lost, or
-restored from an older copy, is a lost witness: make a new one under another name.
+The second form does the same with the base install alone: no server, no store, no framework.
+
+The folder holds `witness.json` (name and the logs' vkeys), two private keys and
+`witness.sqlite`, the memory. A folder that is lost, or restored from an older copy, is a lost
+witness: make a new one under another name.
 """
 
 import argparse
+import fcntl
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -35,8 +45,15 @@ from cryptography.hazmat.primitives.serialization import (
 from evidence.errors import KeyInvalid
 from evidence.tlog.cosignature import Cosigner
 from evidence.tlog.note import ED25519, ML_DSA_44, VerifierKey, parse_vkey
-from service.private_files import create_private, make_private_folder
-from service.transparency.cosigning import MAX_BODY_BYTES, Witness, create_memory
+from service.private_files import create_private, make_private_folder, write_private
+from service.transparency.cosigning import (
+    MAX_BODY_BYTES,
+    Memory,
+    Witness,
+    WitnessRefused,
+    create_memory,
+    read_memory,
+)
 from service.transparency.loopback import LoopbackServer
 
 MAX_NAME_BYTES: Final = 255  # tlog-cosignature: opaque cosigner_name<1..2^8-1>
@@ -44,16 +61,15 @@ _SETTINGS, _MEMORY = "witness.json", "witness.sqlite"
 _ED25519_KEY, _ML_DSA_KEY = "ed25519.key", "ml-dsa-44.key"
 
 
-class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """What `witness.json` says: who this witness is, and the logs' vkeys."""
+
     name: str
     logs: tuple[str, ...]
 
 
-class WitnessRefused(Exception):
-    """The folder holds no witness that can be served, or none can be made of this."""
-
-
-def create_witness(folder: Path, name: str, log_vkeys: Sequence[str]) -> tuple[str, ...]:
+def create_witness(folder: Path, name: str, log_vkeys: Sequence[str] = ()) -> tuple[str, ...]:
     """Make a witness with new keys and an empty memory.
 
     Args:
@@ -77,9 +93,45 @@ def create_witness(folder: Path, name: str, log_vkeys: Sequence[str]) -> tuple[s
     for file, key in zip((_ED25519_KEY, _ML_DSA_KEY), keys, strict=True):
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         create_private(folder / file, pem)
-    text = msgspec.json.format(msgspec.json.encode(settings), indent=2)
-    create_private(folder / _SETTINGS, text + b"\n")
+    create_private(folder / _SETTINGS, _encoded(settings))
     return vkeys
+
+
+def add_log(folder: Path, origin: str, log_vkeys: Sequence[str]) -> int:
+    """Let a witness cosign a log, or know further keys of one; a process that serves it follows.
+
+    Args:
+        folder: one that `create_witness` made.
+        origin: of the log.
+        log_vkeys: one or more of its verifier keys.
+
+    Returns:
+        How many of them were not known before.
+
+    Raises:
+        FileNotFoundError: there is no witness in the folder.
+        WitnessRefused: a key is not usable or is another log's; nothing has changed.
+    """
+    keys = _log_keys(log_vkeys)
+    if not keys or any(key.name != origin for key in keys):
+        raise WitnessRefused("A log has one key or more, and each has its origin as its name.")
+    with _turn(folder):
+        settings = _read_settings(folder)
+        fresh = dict.fromkeys(key.encode() for key in keys if key.encode() not in settings.logs)
+        if fresh:
+            grown = replace(settings, logs=(*settings.logs, *fresh))
+            write_private(folder / _SETTINGS, _encoded(grown))
+    return len(fresh)
+
+
+def remembered(folder: Path) -> dict[str, Memory]:
+    """What the witness in a folder remembers of each log that it may cosign, by origin.
+
+    Raises:
+        FileNotFoundError, WitnessRefused: see `open_witness`.
+    """
+    origins = dict.fromkeys(key.name for key in _log_keys(_read_settings(folder).logs))
+    return {origin: read_memory(folder / _MEMORY, origin) for origin in origins}
 
 
 def open_witness(folder: Path, clock: Callable[[], float]) -> Witness:
@@ -93,14 +145,19 @@ def open_witness(folder: Path, clock: Callable[[], float]) -> Witness:
         FileNotFoundError: settings, keys or memory are not there.
         WitnessRefused: settings or keys cannot be read.
     """
+    settings = _read_settings(folder)
     try:
-        settings = msgspec.json.decode((folder / _SETTINGS).read_bytes(), type=_Settings)
         keys = _read_keys(folder)
-    except (ValueError, msgspec.MsgspecError) as exc:
-        raise WitnessRefused(f"The settings or keys in {folder} cannot be read.") from exc
+    except ValueError as exc:
+        raise WitnessRefused(f"The keys in {folder} cannot be read.") from exc
     _vkeys(settings.name, keys)
-    log_keys = _log_keys(settings.logs)
-    return Witness(folder / _MEMORY, Cosigner(settings.name, *keys), log_keys, clock)
+    _log_keys(settings.logs)
+    return Witness(
+        folder / _MEMORY,
+        Cosigner(settings.name, *keys),
+        lambda: _log_keys(_read_settings(folder).logs),
+        clock,
+    )
 
 
 def witness_server(folder: Path, port: int, *, host: str = "127.0.0.1") -> LoopbackServer:
@@ -135,14 +192,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", type=Path, help="where name, keys and memory lie")
     parser.add_argument("--create", metavar="NAME", help="make a witness of this name, then end")
+    parser.add_argument("--add-log", metavar="ORIGIN", help="let in a log, then end")
     parser.add_argument("--log", metavar="VKEY", action="append", default=[], help="may cosign it")
     parser.add_argument("--port", type=int, default=8101, help="on 127.0.0.1; 0 takes a free one")
     chosen = parser.parse_args(arguments)
-    if chosen.create is None:
+    if chosen.add_log is not None:
+        add_log(chosen.folder, chosen.add_log, chosen.log)
+    elif chosen.create is None:
         serve_witness(chosen.folder, chosen.port)
-        return
-    for vkey in create_witness(chosen.folder, chosen.create, chosen.log):
-        sys.stdout.write(f"{vkey}\n")
+    else:
+        for vkey in create_witness(chosen.folder, chosen.create, chosen.log):
+            sys.stdout.write(f"{vkey}\n")
+
+
+def _read_settings(folder: Path) -> _Settings:
+    """Read `witness.json`, strictly."""
+    raw = (folder / _SETTINGS).read_bytes()
+    try:
+        document = cast("object", json.loads(raw))
+    except ValueError as exc:
+        raise WitnessRefused(f"The settings in {folder} cannot be read.") from exc
+    if isinstance(document, dict):
+        members = cast("dict[str, object]", document)
+        name, logs = members.get("name"), members.get("logs")
+        if members.keys() == {"name", "logs"} and isinstance(name, str) and isinstance(logs, list):
+            vkeys = [vkey for vkey in cast("list[object]", logs) if isinstance(vkey, str)]
+            if len(vkeys) == len(cast("list[object]", logs)):
+                return _Settings(name=name, logs=tuple(vkeys))
+    raise WitnessRefused(f"The settings in {folder} have another form.")
+
+
+def _encoded(settings: _Settings) -> bytes:
+    return json.dumps(asdict(settings), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+@contextmanager
+def _turn(folder: Path) -> Generator[None]:
+    """One change of the settings at a time."""
+    with (folder / _SETTINGS).open("rb"), (folder / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _log_keys(vkeys: Sequence[str]) -> tuple[VerifierKey, ...]:

@@ -4,12 +4,14 @@
     2. each witness is asked for the newest published checkpoint that it has not cosigned
     3. each authority is asked for a token over a checkpoint that enough witnesses have cosigned,
        or over the published one where no witness is named
-    4. who does not answer is asked again, later each time; a newer checkpoint covers the older
-       ones, so nothing is made up for
+    4. who does not answer is asked again, later each time; the others are not waited for
+    5. an authority that answers again makes up for what the others stamped without it, oldest
+       first; a newer checkpoint covers the older ones, so witnesses make up for nothing
 
-Does: keeps what comes once it verifies. Refuses to go on when a witness has seen more than we
-have: the log is then halted, for our state is an old copy; and to have anybody vouch for a log
-that is not confirmed yet, which may be one. What is missing is shown as missing.
+Does: keeps what comes once it verifies, and counts what is owed. Refuses to go on when a witness
+has seen more than we have: the log is then halted, for our state is an old copy; and to have
+anybody vouch for a log that is not confirmed yet, which may be one. What is missing is shown as
+missing.
 """
 
 import secrets
@@ -17,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -28,7 +31,12 @@ from evidence.tlog.policy import Policy
 from service.captures.workflow import STAMP
 from service.context import Context, Organ
 from service.logs import get_logger
-from service.proofs import newest_cosigned
+from service.proofs import (
+    count_owed,
+    newest_cosigned,
+    newest_stamped_size,
+    owed_checkpoints,
+)
 from service.settings import AuthoritySettings, WitnessSettings
 from service.transparency.tsa_client import AuthorityUnavailable, request_timestamp
 from service.transparency.witness_client import (
@@ -38,7 +46,7 @@ from service.transparency.witness_client import (
     WitnessUnavailable,
     submit,
 )
-from service.work.queue import Piece, finish_piece
+from service.work.queue import Piece, finish_piece, revive_pieces
 from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError, Unavailable
@@ -48,6 +56,9 @@ TIMEOUT_S = 10.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 300.0
 _LOOK_S = 5.0
+_MADE_UP_AT_ONCE = 16
+"""So many missing time-stamps are fetched of an authority before the others have their turn."""
+
 _log = get_logger("transparency")
 
 
@@ -58,14 +69,21 @@ class _Party:
     done_size: int = 0
     failures: int = 0
     again_at: float = field(default=0.0)
+    nothing_owed_up_to: int = 0
+    owed: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be asked now."""
+        return time.monotonic() >= self.again_at
 
     def due(self, size: int) -> bool:
         """Whether it should be asked about a tree of this size now."""
-        return size > self.done_size and time.monotonic() >= self.again_at
+        return size > self.done_size and self.ready
 
     def succeeded(self, size: int) -> None:
         """It answered for this size."""
-        self.done_size, self.failures, self.again_at = size, 0, 0.0
+        self.done_size, self.failures, self.again_at = max(size, self.done_size), 0, 0.0
 
     def failed(self) -> None:
         """It did not; wait longer each time."""
@@ -144,8 +162,10 @@ class Attesting:
             party = self._party(organ, f"authority {authority.name}")
             if stamped and party.due(stamped):
                 self._ask(party, stamped, lambda a=authority, s=stamped: self._stamp(organ, a, s))
+            self._make_up(organ, authority, party)
+        self._count()
         return any(
-            party.done_size < size
+            party.done_size < size or party.owed
             for (log, _), party in self._parties.items()
             if log == organ.log_id
         )
@@ -167,7 +187,38 @@ class Attesting:
     def _party(self, organ: Organ, name: str) -> _Party:
         return self._parties.setdefault((organ.log_id, name), _Party())
 
-    def _ask(self, party: _Party, size: int, question: Callable[[], None]) -> None:
+    def _make_up(self, organ: Organ, authority: AuthoritySettings, party: _Party) -> None:
+        """Step 5 for one authority; what it owes is in the database, so no start forgets it."""
+        log, name = organ.log_id, authority.name
+        with self._context.db.read() as connection:
+            newest = newest_stamped_size(connection, log)
+            after = party.nothing_owed_up_to
+            owed = owed_checkpoints(connection, log, name, above=after, limit=_MADE_UP_AT_ONCE)
+        for size in owed:
+            stamp = partial(self._stamp, organ, authority, size)
+            if not party.ready or not self._ask(party, size, stamp):
+                break
+            party.nothing_owed_up_to = size
+        else:
+            if len(owed) < _MADE_UP_AT_ONCE:
+                party.nothing_owed_up_to = max(newest, party.nothing_owed_up_to)
+        after = party.nothing_owed_up_to
+        with self._context.db.read() as connection:
+            party.owed = count_owed(connection, log, name, above=after)
+
+    def _count(self) -> None:
+        """Show who is silent and what is owed, over all logs."""
+        metrics = self._context.metrics
+        names = {name for _, name in self._parties}
+        for name in names:
+            parties = [party for (_, other), party in self._parties.items() if other == name]
+            metrics.silent.labels(name).set(max(party.failures for party in parties))
+            kind, _, authority = name.partition(" ")
+            if kind == "authority":
+                metrics.timestamps_owed.labels(authority).set(sum(one.owed for one in parties))
+
+    def _ask(self, party: _Party, size: int, question: Callable[[], None]) -> bool:
+        """Ask; returns whether it answered, and what it answered holds."""
         try:
             question()
         except (
@@ -180,8 +231,9 @@ class Attesting:
         ) as error:
             party.failed()
             _log.warning("attestation_missing", reason=type(error).__name__, size=size)
-        else:
-            party.succeeded(size)
+            return False
+        party.succeeded(size)
+        return True
 
     def _cosign(self, organ: Organ, witness: WitnessSettings, size: int) -> None:
         keys = witness_keys(organ.policy, witness)
@@ -219,6 +271,10 @@ class Attesting:
             return
         message = timestamped_message(note, organ.origin)
         fetch_token(self._context, organ, authority, message, (Stamped.CHECKPOINT, size))
+        if self._party(organ, f"authority {authority.name}").failures:
+            with self._context.db.write() as connection:  # it was away: captures waited in vain
+                at = self._context.clock()
+                revive_pieces(connection, organ.log_id, STAMP, Unavailable.code, at)
 
 
 class Stamping:
@@ -253,10 +309,16 @@ class Stamping:
                 raise NotFound("the capture of this work is not there")
             held = records.timestamps_of(connection, organ.log_id, Stamped.SIGNATURE, record.index)
         have = {stamp.tsa for stamp in held}
+        place = (Stamped.SIGNATURE, record.index)
+        silent: AuthorityUnavailable | None = None
         for authority in organ.settings.authorities:
             if authority.name not in have:
-                place = (Stamped.SIGNATURE, record.index)
-                fetch_token(self._context, organ, authority, record.signature, place)
+                try:
+                    fetch_token(self._context, organ, authority, record.signature, place)
+                except AuthorityUnavailable as error:
+                    silent = error  # the others' tokens are kept; this one is fetched later
+        if silent is not None:
+            raise silent
         with self._context.db.write() as connection:
             finish_piece(connection, piece)
 

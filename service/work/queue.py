@@ -289,6 +289,28 @@ def retry_piece(
     return state
 
 
+def revive_pieces(connection: Connection, log: str, kind: str, problem: str, at: datetime) -> int:
+    """Begin again with what was given up, once that which it failed of is over.
+
+    Args:
+        connection: in a write transaction.
+        log: id of the log.
+        kind: of the work.
+        problem: code of the last failure; what failed of anything else stays failed.
+        at: now, UTC.
+
+    Returns:
+        How many pieces wait again.
+    """
+    given_up = (outbox.c.log == log, outbox.c.kind == kind, outbox.c.state == State.FAILED.value)
+    revived = connection.execute(
+        update(outbox)
+        .where(*given_up, outbox.c.problem == problem)
+        .values(state=State.WAITING.value, attempts=0, due_at=at)
+    )
+    return revived.rowcount
+
+
 def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tuple[State, str]]:
     """What is still to be done on a subject: (state, last problem or empty) by kind."""
     rows = connection.execute(
@@ -297,6 +319,12 @@ def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tu
         )
     )
     return {row.kind: (State(row.state), row.problem or "") for row in rows}
+
+
+def waiting_in(connection: Connection, log: str) -> int:
+    """How many pieces of a log are not done and not given up."""
+    open_pieces = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
+    return connection.execute(select(func.count()).where(*open_pieces)).scalar_one()
 
 
 def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:

@@ -20,10 +20,10 @@ from evidence.report import Outcome
 from evidence.tlog.checkpoint import Checkpoint, open_checkpoint
 from evidence.tlog.tiles import TileReader
 from evidence.verify import verify_package
-from service.context import log_signer
 from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
+from service.key_files import log_signer
 from service.settings import Places
 from storage.db.engine import Database
 from storage.db.tables import records, texts

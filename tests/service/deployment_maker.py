@@ -22,7 +22,8 @@ from evidence.statement import (
     to_wire,
 )
 from service.access.tokens import issue_token
-from service.context import fresh_salt, log_signer, log_stores, open_context, system_clock
+from service.context import fresh_salt, log_stores, open_context, system_clock
+from service.key_files import log_signer
 from service.law.permissions import Scope
 from service.objects import make_objects
 from service.settings import (

@@ -20,7 +20,7 @@ from evidence.tlog.proof import parse_tlog_proof
 from evidence.verify import verify_package
 from service.app import create_app, start
 from service.client.upload import held_members
-from service.context import log_signer
+from service.key_files import log_signer
 from service.metrics import Metrics
 from storage.errors import LogRolledBack
 from tests.service.attested_maker import Attested, make_attested

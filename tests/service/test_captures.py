@@ -17,7 +17,7 @@ from evidence.merkle import hash_leaf, verify_inclusion
 from evidence.statement import SignedStatement
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.proof import parse_tlog_proof
-from service.context import log_signer
+from service.key_files import log_signer
 from tests.service.deployment_maker import PHOTO, Made, bearer, wire
 
 Client = TestClient[Any]

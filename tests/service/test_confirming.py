@@ -19,8 +19,9 @@ from litestar.testing import TestClient
 from evidence.tlog.note import parse_vkey
 from evidence.tlog.policy import Group, Policy
 from service.app import create_app
-from service.context import Heard, log_signer
+from service.context import Heard
 from service.fsck import check_logs
+from service.key_files import log_signer
 from service.settings import OrganSettings, Places, SettingsInvalid, WitnessSettings
 from service.transparency.confirming import ask_witnesses
 from service.transparency.witness import create_witness

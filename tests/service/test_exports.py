@@ -13,7 +13,7 @@ from evidence.known_keys import KnownKeys, KnownLog
 from evidence.report import Outcome
 from evidence.tlog.policy import LogLine, Policy
 from evidence.verify import verify_package
-from service.context import log_signer
+from service.key_files import log_signer
 from tests.service.deployment_maker import AUDIENCE, Made, bearer
 from tests.service.test_captures import custody, get, seal
 

@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.proof import parse_tlog_proof
 from service.app import create_app
-from service.context import log_signer
+from service.key_files import log_signer
 from service.tamper import Target, tamper
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import bearer

@@ -1,4 +1,4 @@
-"""A real witness process on loopback, started and killed."""
+"""A real witness or time-stamp authority as a process on loopback, started and killed."""
 
 import contextlib
 import subprocess
@@ -14,10 +14,20 @@ from tests.tools import ROOT
 START_TIMEOUT_S = 60.0
 
 
-@contextlib.contextmanager
-def witness_process(folder: Path, port: int) -> Generator[None]:
+def witness_process(folder: Path, port: int) -> contextlib.AbstractContextManager[None]:
     """Let the witness of a folder answer until the block ends; it then ends like by a power cut."""
-    command = [sys.executable, "-m", "service.transparency.witness", str(folder)]
+    return party_process("witness", folder, port)
+
+
+def authority_process(folder: Path, port: int) -> contextlib.AbstractContextManager[None]:
+    """The same for the time-stamp authority of a folder."""
+    return party_process("tsa", folder, port)
+
+
+@contextlib.contextmanager
+def party_process(module: str, folder: Path, port: int) -> Generator[None]:
+    """Let whoever lies in a folder answer until the block ends."""
+    command = [sys.executable, "-m", f"service.transparency.{module}", str(folder)]
     process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         _wait(process, f"http://127.0.0.1:{port}/")
@@ -36,4 +46,4 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
                 return
             assert process.poll() is None
             time.sleep(0.02)
-    raise TimeoutError("the witness did not answer")
+    raise TimeoutError("it did not answer")

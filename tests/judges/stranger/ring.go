@@ -27,7 +27,7 @@ var roles = map[string]string{
 	"inspected": "server", "check": "server", "advice": "server", "document": "server",
 	"disposed": "server", "custody": "server officer reviewer", "review": "reviewer",
 	"transition": "officer reviewer", "decision": "officer reviewer", "correction": "officer reviewer",
-	"submission": "server party", "key": "registrar",
+	"submission": "server party", "key": "registrar", "succession": "registrar",
 }
 
 // buildRing takes the key statements of one log; ok is false when a chain is broken, and

@@ -67,6 +67,8 @@ var rules = map[string]string{
 	"correction": "actor:name replacement?:hex reasons:list,64,@reason",
 	"disposed": "disposed:content|text contents:list,200,hex retention_class:name authority:text,200 " +
 		"approvals:list,200,hex expired_at:time",
+	"succession":   "log:origin predecessor:@predecessor reason:year|rolled_back|keys|moved",
+	"@predecessor": "log:origin size:int,0," + maxInt + " root:hex",
 	"@possession":  "statement:b64,2048 signature:b64,72",
 	"@file":        "sha256:hex size_bytes:int,0,1099511627776 media_type:media",
 	"@named":       "sha256:hex size_bytes:int,0,1099511627776 media_type:media name?:text,255",

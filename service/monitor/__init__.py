@@ -1,0 +1,1 @@
+"""Following a log from outside: whoever does not believe its operator runs this."""
