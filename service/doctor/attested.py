@@ -22,7 +22,6 @@ from sqlalchemy import (
     exists,
     func,
     select,
-    text,
     type_coerce,
 )
 from sqlalchemy.types import BigInteger
@@ -302,6 +301,6 @@ _TOKENS = (
         type_coerce(timestamps.c.received_at, BigInteger).label("received_at"),
     )
     .where(timestamps.c.log == bindparam("log"))
-    .order_by(text("rowid DESC"))
+    .order_by(timestamps.c.received_at.desc(), timestamps.c.position.desc())
     .limit(_MOST)
 )
