@@ -56,9 +56,9 @@ class Attested:
         )
 
 
-def make_attested(place: Path) -> Attested:
+def make_attested(place: Path, database_url: str | None = None) -> Attested:
     """Make a deployment, its witness and its authority in an empty folder; none of them runs."""
-    made = make_deployment(place / "deployment")
+    made = make_deployment(place / "deployment", database_url=database_url)
     log_keys = [
         key
         for organ in made.deployment.organs

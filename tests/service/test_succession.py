@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,13 +32,20 @@ from service.exports.build import Shelf, choose_anchor, collect, lay_out
 from service.key_files import log_signer
 from service.law.refusals import KindRefused, SubjectMismatch
 from service.metrics import Metrics
-from service.settings import LogSettings, OrganSettings, Places, Settings, read_deployment
+from service.settings import (
+    LogSettings,
+    OrganSettings,
+    Settings,
+    database_url,
+    read_deployment,
+)
 from service.transparency.witness import add_log, remembered
 from storage import records
 from storage.db.engine import Database
 from storage.errors import LogRolledBack
 from storage.log import Log
 from storage.log.texts import TextKeys
+from tests.postgres import PostgresServer
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import AUDIENCE, Made
 from tests.service.test_attesting import wait_for
@@ -56,6 +64,20 @@ def attested(tmp_path: Path) -> Iterator[Attested]:
     made = make_attested(tmp_path)
     write_desk(made)
     with made.outside():
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def on_either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Attested]:
+    """The same with its rows in a file, and on a server."""
+    with ExitStack() as held:
+        url = None
+        if request.param == "postgres":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            url = server.url(held.enter_context(server.database()))
+        made = make_attested(tmp_path, url)
+        write_desk(made)
+        held.enter_context(made.outside())
         yield made
 
 
@@ -78,7 +100,7 @@ def write_desk(attested: Attested) -> None:
 
 def logged(settings: Settings, log: str, kind: str) -> list[SignedStatement]:
     """The statements of a kind in a log."""
-    db = Database(Places(settings.folder).database_url)
+    db = Database(database_url(settings, read_deployment(settings)))
     found: list[SignedStatement] = []
     try:
         with db.read() as connection:
@@ -95,7 +117,7 @@ def logged(settings: Settings, log: str, kind: str) -> list[SignedStatement]:
 
 def first(settings: Settings, log: str) -> Statement:
     """A log's first entry."""
-    db = Database(Places(settings.folder).database_url)
+    db = Database(database_url(settings, read_deployment(settings)))
     try:
         with db.read() as connection:
             text = records.text_at(connection, log, 0)
@@ -145,9 +167,9 @@ def judged(package: bytes, known: KnownKeys) -> Outcome:
     return verify_package(io.BytesIO(package), known, datetime.now(UTC)).outcome
 
 
-def test_two_years_stand_in_two_logs_and_one_package(attested: Attested) -> None:
+def test_two_years_stand_in_two_logs_and_one_package(on_either: Attested) -> None:
     """The old shard ends, the new one says so, both verify, and so does a package of both."""
-    made = attested.made
+    attested, made = on_either, on_either.made
     before = trusted(attested)
     old, _ = sealed(attested, b"in the old year", OLD)
     assert run(words(attested, "year")) == OK
@@ -187,7 +209,7 @@ def check_both_are_served(client: Client, made: Made, size: int) -> None:
 
 def newest_size(settings: Settings, log: str) -> int:
     """The size of a log's newest checkpoint."""
-    db = Database(Places(settings.folder).database_url)
+    db = Database(database_url(settings, read_deployment(settings)))
     try:
         with db.read() as connection:
             newest = records.newest_checkpoint(connection, log)
@@ -331,9 +353,9 @@ run(sys.argv[2:])
 @pytest.mark.parametrize(
     "step", ["create_log", "_succession", "enrol", "_renew_known_keys", "write_deployment"]
 )
-def test_a_killed_succession_goes_on(attested: Attested, step: str) -> None:
+def test_a_killed_succession_goes_on(on_either: Attested, step: str) -> None:
     """Wherever it was killed the old log is still the organ's; again, there is one beginning."""
-    made = attested.made
+    attested, made = on_either, on_either.made
     with TestClient(create_app(made.settings)) as client:
         client.get("/healthz")
     ended = subprocess.run(
