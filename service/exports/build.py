@@ -29,6 +29,7 @@ from storage import records
 from storage.db.engine import Database
 from storage.errors import IntegrityAlarm, NotFound
 from storage.log import Log
+from storage.log.joined import JoinedLog
 from storage.objects import ObjectStore
 from storage.records import Stamped, StoredRecord
 
@@ -51,7 +52,7 @@ class Shelf:
     """
 
     db: Database
-    log: Log
+    log: Log | JoinedLog
     log_id: str
     log_key: VerifierKey
     policy: Policy | None

@@ -25,6 +25,7 @@ from service.problems import Problem
 from storage.errors import NotFound
 from storage.log import Log
 from storage.log.closed import ClosedLog
+from storage.log.joined import JoinedLog
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
 _ANEW = "no-cache"
@@ -123,7 +124,9 @@ def _view(
     )
 
 
-def _readable(log: str, request: AnyRequest, context: Context) -> tuple[Log | ClosedLog, bool]:
+def _readable(
+    log: str, request: AnyRequest, context: Context
+) -> tuple[Log | JoinedLog | ClosedLog, bool]:
     """A log that the caller may read, and whether all may; another's private one is not there."""
     if log in context.closed:
         ended = context.closed[log]

@@ -283,6 +283,11 @@ class Log(LogReader):
         """
         self._publisher.publish(self.latest())
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process sequences it: it has not halted."""
+        return self._sequencer.fault is None
+
     def status(self) -> LogStatus:
         """How the log is doing, for health checks."""
         return LogStatus(
@@ -291,5 +296,5 @@ class Log(LogReader):
             halted=self._sequencer.fault,
             confirmed=self._sequencer.confirmed,
             publication=self._publisher.fault,
-            leads=self._sequencer.fault is None,
+            leads=self.leads,
         )

@@ -43,6 +43,7 @@ from storage.log.reading import LogReader
 from storage.log.relay import Relay
 from storage.log.submission import (
     CommittedHead,
+    Courier,
     LogStores,
     Outcome,
     Receipt,
@@ -61,37 +62,48 @@ class JoinedLog:
     """One log that this process leads or follows; the interface of `Log`. Threads may share it."""
 
     def __init__(self, part: Part) -> None:
-        """Join: lead where nobody does, else follow.
+        """Prepare; `join` begins, and nothing is read or taken before.
 
         Raises:
             NotFound: the log was never made here.
-            LogRolledBack: a store or a witness has seen more, or something else.
-            IntegrityAlarm: something of ours is damaged; `fsck` tells what.
-            Unavailable: a store does not answer.
+            Unavailable: a store does not answer, or the database is not migrated.
         """
-        self._part = part
         stores = part.stores
         stores.heads.require_apart(stores.db)
         stores.db.require_newest()
+        self._part = part
         keys = part.signer.verifier_keys
         self.cosignatures = Cosignatures(stores, _organ_of(stores), keys)
+        self.term = 0
         self._alarm: Exception | None = None
         self._led: Log | None = None
-        self._now: LogReader
         self._relay: Relay | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._read_at = time.monotonic()
         self._ended = threading.Event()
-        self.term = 0
-        self._note_standing()
-        self._asker = Asker(
-            stores, part.courier, part.notices, leader=self._leader, reached=self._reach
-        )
-        if not (self._may_try() and self._try_to_lead()):
-            self._now = self._follow()
-        part.notices.tell(stores.log_id, self._woken)
-        self._asker.start()
         self._elector = threading.Thread(target=self._run, name="log-elector", daemon=True)
+
+    def join(self, courier: Courier) -> None:
+        """Lead where nobody does, else follow.
+
+        Args:
+            courier: writes statements for other nodes, and reads theirs.
+
+        Raises:
+            LogRolledBack: a store or a witness has seen more, or something else.
+            IntegrityAlarm: something of ours is damaged; `fsck` tells what.
+            Unavailable: a store does not answer.
+        """
+        part = self._part
+        self._courier = courier
+        self._note_standing()
+        if not (self._may_try() and self._try_to_lead()):
+            self._now: LogReader = self._follow()
+        self._asker = Asker(
+            part.stores, courier, part.notices, leader=self._leader, reached=self._reach
+        )
+        part.notices.tell(part.stores.log_id, self._woken)
+        self._asker.start()
         self._elector.start()
 
     def __enter__(self) -> Self:
@@ -107,6 +119,9 @@ class JoinedLog:
             StorageError: the last publication failed; the next leader does it.
         """
         self._ended.set()
+        if self._elector.ident is None:  # it never joined, or leads and did not get further
+            self._step_down()
+            return
         self._elector.join()
         try:
             self._step_down()
@@ -191,6 +206,12 @@ class JoinedLog:
             raise Unavailable("another node publishes this log")
         self._led.publish()
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process sequences it now."""
+        led = self._led
+        return led is not None and led.leads
+
     def status(self) -> LogStatus:
         """How the log is doing here, for health checks."""
         led, known = self._led, self._standing
@@ -268,15 +289,15 @@ class JoinedLog:
     def _try_to_lead(self) -> bool:
         """Hear the witnesses, take the log, recover it; False where another was faster."""
         part = self._part
-        answers, enough = part.witnessed()
+        heard = part.witnessed()
         candidate = Candidate(node=part.node, channel=part.notices.channel)
         try:
             led = Log.open(
                 part.stores,
                 signer=part.signer,
                 clock=part.clock,
-                witnessed=answers,
-                confirmed=enough,
+                witnessed=heard.answers,
+                confirmed=heard.enough,
                 published=part.published,
                 period_s=part.period_s,
                 candidate=candidate,
@@ -287,7 +308,7 @@ class JoinedLog:
         self._pause_s = _FIRST_PAUSE_S
         self._relay = Relay(
             part.stores,
-            part.courier,
+            self._courier,
             part.notices,
             submit=led.submit,
             halted=lambda: led.status().halted is not None,
@@ -303,8 +324,8 @@ class JoinedLog:
         if led.status().confirmed or self._ended.wait(self._pause_s):
             return
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        answers, enough = self._part.witnessed()
-        led.confirm(answers, enough=enough)
+        heard = self._part.witnessed()
+        led.confirm(heard.answers, enough=heard.enough)
 
     def _kept(self, submission: Submission, first: Future[list[Outcome]]) -> Future[list[Outcome]]:
         """The log's answer; where it halted before it had one, that of the next leader.

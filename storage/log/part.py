@@ -3,17 +3,32 @@
 Shapes only: what is done with it is written at `storage.log.joined`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from evidence.tlog.checkpoint import LogSigner
 from storage.db.notices import Notices
 from storage.log.publisher import PERIOD_S
-from storage.log.submission import CommittedHead, Courier, LogStores, WitnessAnswer
+from storage.log.submission import CommittedHead, LogStores, WitnessAnswer
 
-Heard = tuple[Iterable[WitnessAnswer], bool]
-"""What witnesses answered, and whether these are enough to sign."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What witnesses told of a log.
+
+    Attributes:
+        answers: of those that answered.
+        enough: whether these are enough for the log to sign.
+    """
+
+    answers: tuple[WitnessAnswer, ...]
+    enough: bool
+
+
+def nobody_asked() -> Heard:
+    """What there is to hear of a log without witnesses."""
+    return Heard(answers=(), enough=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +40,6 @@ class Part:
         signer: of the log's origin.
         clock: now, UTC.
         node: this process, for people who ask who leads.
-        courier: writes statements for other nodes.
         notices: wakes this process.
         witnessed: asks the log's witnesses; may take seconds.
         published: called in the publisher's thread after each publication, only to wake.
@@ -36,8 +50,7 @@ class Part:
     signer: LogSigner
     clock: Callable[[], datetime]
     node: str
-    courier: Courier
     notices: Notices
-    witnessed: Callable[[], Heard] = lambda: ((), True)
+    witnessed: Callable[[], Heard] = nobody_asked
     published: Callable[[CommittedHead], None] = lambda _head: None
     period_s: float = PERIOD_S
