@@ -39,8 +39,7 @@ from service.law.signing import (
 )
 from service.ring import KeysInStep
 from storage import records
-from storage.log import Appended, Log, Outcome, PendingStatement, Submission
-from storage.log.joined import JoinedLog
+from storage.log import Appended, OpenLog, Outcome, PendingStatement, Submission
 
 
 class Effects(Protocol):
@@ -93,7 +92,7 @@ class Admission:
         fresh_salt: 32 hex digits from the operating system's randomness.
     """
 
-    log: Log | JoinedLog
+    log: OpenLog
     house: House
     keys: KeysInStep
     signer: Signer

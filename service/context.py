@@ -48,7 +48,7 @@ from service.settings import (
 )
 from storage.db.engine import Database
 from storage.db.notices import Notices
-from storage.log import Log, LogStores
+from storage.log import LogStores, OpenLog
 from storage.log.closed import ClosedLog
 from storage.log.cosigned import Cosignatures
 from storage.log.heads import FileHead
@@ -85,7 +85,7 @@ class Organ:
     roots: tuple[TimestampRoot, ...]
 
     @property
-    def log(self) -> Log | JoinedLog:
+    def log(self) -> OpenLog:
         """The open log."""
         return self.admission.log
 
@@ -290,7 +290,7 @@ def _open_organ(
     deployment: Deployment,
     organ: OrganSettings,
     db: Database,
-    log: Log | JoinedLog,
+    log: OpenLog,
     clock: Callable[[], datetime],
 ) -> Organ:
     house = House(

@@ -16,7 +16,7 @@ from service.key_files import log_signer, witness_policy
 from service.settings import OrganSettings, Settings
 from storage.db.engine import Database
 from storage.db.notices import Notices
-from storage.log import Candidate, CommittedHead, Courier, Log, LogStores
+from storage.log import Candidate, CommittedHead, Courier, Log, LogStores, OpenLog
 from storage.log.joined import JoinedLog
 from storage.log.leading import LEASE_S
 from storage.log.part import Heard, Part
@@ -60,7 +60,7 @@ def open_log(
     published: Published,
     clock: Callable[[], datetime],
     notices: Notices | None,
-) -> Log | JoinedLog:
+) -> OpenLog:
     """Open a log alone, or prepare to join it where there are notices."""
     log_id = organ.log.id
     signer = log_signer(settings, organ.log)

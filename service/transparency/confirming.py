@@ -39,8 +39,7 @@ from service.transparency.workflow import witness_keys, witness_names
 from storage.db.engine import Database
 from storage.db.tables import cosignatures
 from storage.errors import LogRolledBack
-from storage.log import WitnessAnswer
-from storage.log.joined import JoinedLog
+from storage.log import Log, WitnessAnswer
 from storage.log.part import Heard
 
 TIMEOUT_S = 3.0
@@ -155,7 +154,7 @@ class Confirming:
 
     def _look(self, organ: Organ) -> None:
         """Steps 2 and 3 of the module for one log."""
-        if not isinstance(organ.log, JoinedLog):  # which asks by itself, whenever it leads
+        if isinstance(organ.log, Log):  # the other sort asks by itself, whenever it leads
             heard = ask_witnesses(organ.settings, organ.log_keys, organ.policy, self._context.db)
             try:
                 organ.log.confirm(heard.answers, enough=heard.enough)

@@ -15,7 +15,6 @@ its opener says that too few have answered, before `confirm`.
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -27,6 +26,7 @@ from storage.errors import LogRolledBack, Unavailable
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.creation import create_log
 from storage.log.leading import ALONE, Candidate, Leadership, lead
+from storage.log.opened import LogStatus, OpenLog
 from storage.log.publisher import PERIOD_S, Publisher
 from storage.log.reading import LogReader
 from storage.log.recovery import Recovered, catch_up, compare, recover
@@ -52,6 +52,7 @@ __all__ = [
     "Log",
     "LogStatus",
     "LogStores",
+    "OpenLog",
     "Outcome",
     "PendingStatement",
     "Receipt",
@@ -64,38 +65,8 @@ MAX_UNPUBLISHED_LEAVES = 1 << 18
 """Beyond this new statements are sent away: publication fails, and memory is finite."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogStatus:
-    """How a log is doing.
-
-    Attributes:
-        size: number of leaves that were answered for.
-        published_size: number of leaves under the published checkpoint.
-        halted: why nothing is signed any more, or None.
-        confirmed: whether enough witnesses have told how far it was, so that it may sign.
-        publication: why the last publication failed, or None.
-        leads: whether this process sequences it.
-        leader: the node that does, where several could; None where there is nobody to ask.
-        epoch: of its term, where several could.
-        waited_s: how long the oldest statement waits for the leader.
-    """
-
-    size: int
-    published_size: int
-    halted: Exception | None
-    confirmed: bool
-    publication: Exception | None
-    leads: bool
-    leader: str | None = None
-    epoch: int | None = None
-    waited_s: float = 0.0
-
-
-class Log(LogReader):
+class Log(LogReader, OpenLog):
     """One open log that this process leads. Threads may share it."""
-
-    term = 1
-    """How often this process began to lead it; see `JoinedLog`."""
 
     def __init__(
         self,
@@ -282,6 +253,11 @@ class Log(LogReader):
             StorageError: see `Publisher.publish`.
         """
         self._publisher.publish(self.latest())
+
+    @property
+    def term(self) -> int:
+        """There is one."""
+        return 1
 
     @property
     def leads(self) -> bool:

@@ -33,11 +33,12 @@ from storage.errors import (
     StorageError,
     Unavailable,
 )
-from storage.log import Log, LogStatus
+from storage.log import Log
 from storage.log.asking import Asker
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.following import FollowedLog
 from storage.log.leading import Candidate, standing
+from storage.log.opened import LogStatus, OpenLog
 from storage.log.part import Part
 from storage.log.reading import LogReader
 from storage.log.relay import Relay
@@ -58,7 +59,7 @@ _READ_S = 1.0
 """How often whoever follows asks for the head unasked; whoever needs a later one asks at once."""
 
 
-class JoinedLog:
+class JoinedLog(OpenLog):
     """One log that this process leads or follows; the interface of `Log`. Threads may share it."""
 
     def __init__(self, part: Part) -> None:
@@ -74,7 +75,7 @@ class JoinedLog:
         self._part = part
         keys = part.signer.verifier_keys
         self.cosignatures = Cosignatures(stores, _organ_of(stores), keys)
-        self.term = 0
+        self._term = 0
         self._alarm: Exception | None = None
         self._led: Log | None = None
         self._relay: Relay | None = None
@@ -207,6 +208,11 @@ class JoinedLog:
         self._led.publish()
 
     @property
+    def term(self) -> int:
+        """How often this process began to lead it."""
+        return self._term
+
+    @property
     def leads(self) -> bool:
         """Whether this process sequences it now."""
         led = self._led
@@ -215,33 +221,18 @@ class JoinedLog:
     def status(self) -> LogStatus:
         """How the log is doing here, for health checks."""
         led, known = self._led, self._standing
+        here = None if led is None else led.status()
         leader = None if known is None or self._left_s() <= 0 else known.node
-        epoch = None if known is None else known.epoch
-        size = self._now.latest().size
-        waited_s = self._asker.waited_s
-        if led is None:
-            return LogStatus(
-                size=size,
-                published_size=0,
-                halted=self._alarm,
-                confirmed=known is not None and known.taking,
-                publication=None,
-                leads=False,
-                leader=leader,
-                epoch=epoch,
-                waited_s=waited_s,
-            )
-        status = led.status()
         return LogStatus(
-            size=size,
-            published_size=status.published_size,
+            size=self._now.latest().size,
+            published_size=0 if here is None else here.published_size,
             halted=self._alarm,
-            confirmed=status.confirmed,
-            publication=status.publication,
-            leads=status.leads,
-            leader=self._part.node,
-            epoch=epoch,
-            waited_s=waited_s,
+            confirmed=(known is not None and known.taking) if here is None else here.confirmed,
+            publication=None if here is None else here.publication,
+            leads=here is not None and here.leads,
+            leader=leader if here is None else self._part.node,
+            epoch=None if known is None else known.epoch,
+            waited_s=self._asker.waited_s,
         )
 
     # ----------------------------------------------------------------- electing
@@ -304,7 +295,7 @@ class JoinedLog:
             )
         except (Unavailable, HeadConflict):  # or a store is away, or the head moved meanwhile
             return False
-        self.term += 1
+        self._term += 1
         self._pause_s = _FIRST_PAUSE_S
         self._relay = Relay(
             part.stores,
