@@ -138,6 +138,11 @@ class PostgresServer:
         where = f"host=127.0.0.1 port={self.port} dbname={database} user={role}"
         return psycopg.connect(where, autocommit=True)
 
+    @property
+    def pid(self) -> int:
+        """Of the server; its sessions are its children."""
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop answering, as a server does that is cut off."""
         self._process.send_signal(signal.SIGSTOP)

@@ -284,8 +284,3 @@ def until(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T:
             return found
         time.sleep(0.05)
     raise TimeoutError("it did not come")
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of these values that at least this share of them does not exceed."""
-    return sorted(values)[max(0, int(len(values) * share) - 1)]
