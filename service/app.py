@@ -42,6 +42,7 @@ from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
+from service.relaying import Relaying
 from service.request_faults import refuse_unknown_parameters
 from service.settings import Settings, find_unsafe, read_environment
 from service.storecheck import state_verdict
@@ -162,6 +163,7 @@ def start(settings: Settings, metrics: Metrics) -> Running:
             metrics=metrics,
             witnessed=ask_witnesses,
             published=lambda _log_id, _head: published.set(),
+            relay=Relaying,
         )
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):

@@ -5,9 +5,7 @@ clock and for fresh ids. Refuses to make anything that is missing (that is `feng
 start where two organs would share a log.
 """
 
-import os
 import secrets
-import socket
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,22 @@ from evidence.timestamp import TimestampRoot
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.access.bearer import Doorkeeper
-from service.admission import Admission, KeysInStep
+from service.admission import Admission
+from service.joining import (
+    Published,
+    Relay,
+    Witnessed,
+    nobody_asked,
+    nobody_told,
+    open_log,
+)
 from service.key_files import log_signer, naming, read_key_file, timestamp_roots, witness_policy
 from service.law.signing import House
 from service.logs import get_logger
 from service.metrics import Metrics
 from service.objects import open_objects
 from service.problems import Problem
+from service.ring import KeysInStep
 from service.settings import (
     Deployment,
     LogSettings,
@@ -40,11 +47,12 @@ from service.settings import (
     read_deployment,
 )
 from storage.db.engine import Database
-from storage.log import Candidate, CommittedHead, Log, LogStores, WitnessAnswer
+from storage.db.notices import Notices
+from storage.log import LogStores, OpenLog
 from storage.log.closed import ClosedLog
 from storage.log.cosigned import Cosignatures
 from storage.log.heads import FileHead
-from storage.log.leading import LEASE_S
+from storage.log.joined import JoinedLog
 from storage.log.shared_heads import SharedHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
@@ -54,25 +62,6 @@ from storage.staging import Staging
 from storage.tiles import LocalTiles
 
 _log = get_logger("context")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What witnesses told of a log.
-
-    Attributes:
-        answers: of those that answered.
-        enough: whether these are enough for the log to sign.
-    """
-
-    answers: tuple[WitnessAnswer, ...]
-    enough: bool
-
-
-Witnessed = Callable[[OrganSettings, tuple[VerifierKey, ...], Policy | None, Database], Heard]
-Published = Callable[[str, CommittedHead], None]
-_LEADER_WAIT_S = 3 * LEASE_S
-"""A start waits so long for the leader before it, which may have been killed a moment ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +85,7 @@ class Organ:
     roots: tuple[TimestampRoot, ...]
 
     @property
-    def log(self) -> Log:
+    def log(self) -> OpenLog:
         """The open log."""
         return self.admission.log
 
@@ -199,26 +188,6 @@ def fresh_id() -> str:
     return str(uuid4())
 
 
-def candidate_of(settings: Settings) -> Candidate:
-    """This process, as one that would lead a log."""
-    node = f"{settings.node or socket.gethostname()[:63]} pid {os.getpid()}"
-    return Candidate(node=node, wait_s=_LEADER_WAIT_S)
-
-
-def nobody_asked(
-    _organ: OrganSettings,
-    _log_keys: tuple[VerifierKey, ...],
-    _policy: Policy | None,
-    _db: Database,
-) -> Heard:
-    """No witness is asked: for a deployment that is being made, and whose log is new."""
-    return Heard(answers=(), enough=True)
-
-
-def nobody_told(_log: str, _head: CommittedHead) -> None:
-    """Nobody waits for a publication."""
-
-
 def open_context(
     settings: Settings,
     *,
@@ -227,6 +196,7 @@ def open_context(
     clock: Callable[[], datetime] = system_clock,
     metrics: Metrics | None = None,
     deployment: Deployment | None = None,
+    relay: Relay | None = None,
 ) -> Context:
     """Open everything that the settings name.
 
@@ -238,6 +208,8 @@ def open_context(
         clock: now, UTC.
         metrics: counts; new ones where none are given.
         deployment: instead of what the deployment file says, for one that is about to change.
+        relay: makes the courier of a log, where the process is one of several: with a database
+            server, each log is then led or followed. Without it each log is led, or not opened.
 
     Raises:
         SettingsInvalid: the deployment file or a key file is wrong or unsafe.
@@ -254,12 +226,18 @@ def open_context(
         objects = open_objects(settings, clock, deployment.object_store)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs, closed = dict[str, Organ](), dict[str, Closed]()
+        notices = Notices(db) if relay is not None and db.path is None else None
+        if notices is not None:
+            notices.start()
+            opening.callback(notices.close)
         for organ in deployment.organs:
             stores = log_stores(places, organ.log, db, texts, heads)
-            log = _open_log(stores, organ, settings, witnessed, published, clock)
+            log = open_log(stores, organ, settings, witnessed, published, clock, notices)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
             _expect_witnesses(log.cosignatures, organ.log, organs[organ.id].policy, metrics)
+            if relay is not None and isinstance(log, JoinedLog):
+                log.join(relay(organs[organ.id].admission))
             for ended in organ.closed_logs:
                 stores = log_stores(places, ended, db, texts, heads)
                 closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
@@ -307,34 +285,12 @@ def log_stores(
     )
 
 
-def _open_log(
-    stores: LogStores,
-    organ: OrganSettings,
-    settings: Settings,
-    witnessed: Witnessed,
-    published: Published,
-    clock: Callable[[], datetime],
-) -> Log:
-    log_id = organ.log.id
-    signer = log_signer(settings, organ.log)
-    heard = witnessed(organ, signer.verifier_keys, witness_policy(settings, organ), stores.db)
-    return Log.open(
-        stores,
-        signer=signer,
-        clock=clock,
-        witnessed=heard.answers,
-        confirmed=heard.enough,
-        published=lambda head: published(log_id, head),
-        candidate=candidate_of(settings),
-    )
-
-
 def _open_organ(
     settings: Settings,
     deployment: Deployment,
     organ: OrganSettings,
     db: Database,
-    log: Log,
+    log: OpenLog,
     clock: Callable[[], datetime],
 ) -> Organ:
     house = House(
@@ -354,7 +310,9 @@ def _open_organ(
             admission=Admission(
                 log=log,
                 house=house,
-                keys=KeysInStep(db, organ.log.id, deployment.audience, registrars),
+                keys=KeysInStep(
+                    db, organ.log.id, deployment.audience, registrars, leads=lambda: log.leads
+                ),
                 signer=P256Signer.from_pem(read_key_file(settings, organ.server_key_file)),
                 clock=clock,
                 fresh_salt=fresh_salt,

@@ -18,6 +18,9 @@ class Metrics:
         "_registry",
         "announced",
         "damaged_cosignatures",
+        "log_epoch",
+        "log_leads",
+        "log_waited",
         "problems",
         "queued",
         "request_seconds",
@@ -72,7 +75,24 @@ class Metrics:
             ("kind", "state"),
             registry=self._registry,
         )
-
+        self.log_leads = Gauge(
+            "fengni_log_leads",
+            "1 where this process sequences the log, as of this reading.",
+            ("log",),
+            registry=self._registry,
+        )
+        self.log_epoch = Gauge(
+            "fengni_log_epoch",
+            "Terms that the log's leaders have had; 0 where one process alone may lead it.",
+            ("log",),
+            registry=self._registry,
+        )
+        self.log_waited = Gauge(
+            "fengni_log_waited_seconds",
+            "How long the oldest statement waits here for the node that leads the log.",
+            ("log",),
+            registry=self._registry,
+        )
         self.silent = Gauge(
             "fengni_silent",
             "Failures in a row of a witness or time-stamp authority; 0 where it answers.",

@@ -83,8 +83,7 @@ class PostgresServer:
         settings = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
         with (folder / "data" / "postgresql.conf").open("a") as file:
             file.write(settings)
-        self._process = self._popen("postgres", "-D", folder / "data", "-p", str(self.port))
-        self._wait()
+        self._start()
         self.execute(f"CREATE ROLE {OWNER} LOGIN")
         self.execute(f"CREATE ROLE {SERVICE} LOGIN")
         self._make(_TEMPLATE, "template0")
@@ -139,6 +138,11 @@ class PostgresServer:
         where = f"host=127.0.0.1 port={self.port} dbname={database} user={role}"
         return psycopg.connect(where, autocommit=True)
 
+    @property
+    def pid(self) -> int:
+        """Of the server; its sessions are its children."""
+        return self._process.pid
+
     def pause(self) -> None:
         """Stop answering, as a server does that is cut off."""
         self._process.send_signal(signal.SIGSTOP)
@@ -148,6 +152,16 @@ class PostgresServer:
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(STOP_TIMEOUT_S)
+
+    def crash(self) -> None:
+        """End it at once and start it again: it recovers from what was committed."""
+        self.stop()
+        self._start()
+
+    def _start(self) -> None:
+        data = self._folder / "data"
+        self._process = self._popen("postgres", "-D", data, "-p", str(self.port))
+        self._wait()
 
     def _make(self, name: str, like: str) -> None:
         order = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")

@@ -28,7 +28,7 @@ from evidence.tlog.proof import TlogProof, parse_tlog_proof
 from storage import records
 from storage.db.engine import Database
 from storage.errors import IntegrityAlarm, NotFound
-from storage.log import Log
+from storage.log import OpenLog
 from storage.objects import ObjectStore
 from storage.records import Stamped, StoredRecord
 
@@ -51,7 +51,7 @@ class Shelf:
     """
 
     db: Database
-    log: Log
+    log: OpenLog
     log_id: str
     log_key: VerifierKey
     policy: Policy | None

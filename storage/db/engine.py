@@ -13,7 +13,9 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from psycopg import Connection as PsycopgConnection
 from sqlalchemy import Connection, Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
@@ -90,6 +92,19 @@ class Database:
         ):
             self._backend.take_turn(connection, turn)
             yield connection
+
+    def session(self) -> "PsycopgConnection[tuple[Any, ...]]":
+        """A connection of one's own to a server, each statement a transaction.
+
+        For work rows that promise nothing: no commit waits for the disk, and the server may
+        forget the last ones in a crash. For one thread, which closes it.
+
+        Raises:
+            Unavailable: the server does not answer, or the database is a file.
+        """
+        if isinstance(self._backend, SQLiteFile):
+            raise Unavailable("a database file has no other nodes to talk to")
+        return self._backend.session()
 
     def require_newest(self) -> None:
         """Refuse a database that was not migrated; take others' rights from one that was.

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Index,
@@ -20,6 +21,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -211,6 +214,22 @@ leaders = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("node", _NAME, nullable=False),
     Column("until", Moment, nullable=False),  # by the database's own clock
+    Column("channel", String(64), nullable=False, server_default=""),  # where it is woken
+    Column("taking", Boolean, nullable=False, server_default=true()),  # whether it signs
+)
+
+announcements = Table(
+    "announcements",  # statements handed in at one node for the node that leads; see log.mail
+    metadata,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("log", _NAME, nullable=False),
+    Column("channel", String(64), nullable=False),  # of the node that waits for the answer
+    Column("request", LargeBinary, nullable=False),
+    Column("answered", Boolean, nullable=False, server_default=false()),
+    Column("answer", LargeBinary),
+    Column("asked_at", Moment, nullable=False),  # by the database's own clock
+    Index(None, "log", "answered", "id"),
+    Index(None, "channel", "answered"),
 )
 
 exports = Table(

@@ -81,7 +81,7 @@ def recover(
         IntegrityAlarm: a checkpoint, a tile or a row of ours is damaged.
     """
     organ, head = _newest(stores, log_keys)  # 1
-    published = _published(stores, log_keys)
+    published = published_head(stores, log_keys)
     in_head_store = stores.heads.read()
     claims = [  # 2
         Claim(source="the head store", size=in_head_store.size, root=in_head_store.root),
@@ -143,7 +143,13 @@ def _newest(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> tuple[str, 
     )
 
 
-def _published(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> Head:
+def published_head(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> Head:
+    """Size and root of the published checkpoint; the empty tree before the first.
+
+    Raises:
+        IntegrityAlarm: it was not signed by this log.
+        Unavailable: the tile store does not answer.
+    """
     note = stores.tiles.checkpoint()
     if note is None:
         return Head(size=0, root=EMPTY_ROOT)

@@ -60,6 +60,11 @@ class ServerProcess:
             self.kill()
 
     @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         """The process that was started last."""
         if self._process is None:
