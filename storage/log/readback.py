@@ -1,0 +1,362 @@
+"""What a log's files say, read back without its database: entries, texts and checkpoints.
+
+1. The published checkpoint is verified under the log's keys; the right edge of the tiles must
+   lead to its root.
+2. Each entry is hashed and must be the leaf that the tiles, checked up to that root, have at its
+   index. So one damaged file is one fault, and what stands beside it is still believed.
+3. Each text opens with its key and hashes to the digest in its entry.
+4. Each checkpoint of the bundles is verified under the log's keys, and its root must be the root
+   of these leaves. Each size that a text names as its batch's must be among them.
+5. What the database alone knows, the leaves that are committed and not yet published, is read
+   from there in the same form: a leaf is made of its parts, a text must hash to what was signed,
+   and the newest checkpoint must be the log's own and have their root.
+
+Does: yields a bundle at a time, so that memory does not grow with the log. Refuses to take the
+word of a file or of a row for anything that a signed root can tell.
+
+Codes: published_invalid tile_damaged entry_damaged text_missing text_key_missing text_damaged
+checkpoint_missing checkpoint_damaged tail_damaged
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from evidence.digest import sha256_hex
+from evidence.errors import EvidenceError
+from evidence.leaf import Leaf, leaf_of, parse_leaf
+from evidence.merkle import EMPTY_ROOT, Frontier, hash_leaf
+from evidence.statement import Statement, parse_statement
+from evidence.tlog.checkpoint import open_checkpoint
+from evidence.tlog.note import ML_DSA_44, VerifierKey
+from evidence.tlog.tiles import TILE_WIDTH, TileName, decode_bundle
+from storage.errors import IntegrityAlarm, NotFound
+from storage.log.notes import decode_notes, notes_name
+from storage.log.rows import checkpoints_between, logged_rows
+from storage.log.submission import LogStores
+from storage.log.texts import LoggedText, open_text, texts_name
+from storage.log.tree import LogTree
+from storage.records import StoredCheckpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What of a log's own files, or of its unpublished rows, cannot be believed.
+
+    Attributes:
+        code: a stable word of the module's list.
+        place: `entry 17`, `text 17`, `checkpoint 300`, or a file's name.
+        detail: one sentence for the operator, without personal data.
+    """
+
+    code: str
+    place: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One leaf, as far as it is proven.
+
+    Attributes:
+        index: zero-based.
+        leaf_hash: 32 bytes, in the signed tree.
+        leaf: what it says; None where the entry is damaged.
+        text: what lies beside it; None where it cannot be read.
+        statement: the text, read strictly; None with it.
+    """
+
+    index: int
+    leaf_hash: bytes
+    leaf: Leaf | None
+    text: LoggedText | None
+    statement: Statement | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The leaves with first ≤ index < end, and the checkpoints that were signed for them.
+
+    Attributes:
+        first: index of the first.
+        end: one more than the last index.
+        published: whether they are from the log's files, and not from the database.
+        entries: those that are proven, in their order.
+        checkpoints: those that are proven, by size.
+        faults: what is not, and why.
+    """
+
+    first: int
+    end: int
+    published: bool
+    entries: list[Entry] = field(default_factory=list[Entry])
+    checkpoints: dict[int, StoredCheckpoint] = field(default_factory=dict[int, StoredCheckpoint])
+    faults: list[Fault] = field(default_factory=list[Fault])
+
+
+class ReadLog:
+    """One log, read from its files."""
+
+    def __init__(self, stores: LogStores, log_keys: Sequence[VerifierKey]) -> None:
+        """Do step 1.
+
+        Args:
+            stores: of the log; its tiles and its texts' keys are read, its database is not.
+            log_keys: the log's public keys, from somewhere else than these stores.
+
+        Raises:
+            IntegrityAlarm: the published checkpoint is not the log's, or the tiles' edge is damaged.
+            Unavailable: the tile store does not answer.
+        """
+        self._stores = stores
+        self._log_keys = log_keys
+        self._kinds = frozenset(key.kind for key in log_keys)
+        self._note = stores.tiles.checkpoint()
+        self.size, root = 0, EMPTY_ROOT
+        if self._note is not None:
+            opened = self._opened(self._note)
+            if opened is None:
+                raise IntegrityAlarm("the published checkpoint was not signed by this log")
+            self.size, root = opened.size, opened.root
+        self._tree = LogTree.load(stores.tiles, self.size, root)
+        self._frontier = Frontier.empty()
+        self._roots: dict[int, bytes] = {0: EMPTY_ROOT}
+        self._demanded: set[int] = set()
+
+    def bundles(self) -> Iterator[Bundle]:
+        """Steps 2 to 4, once, in the order of the log; the empty log is one bundle too."""
+        for first in range(0, max(self.size, 1), TILE_WIDTH):
+            bundle = Bundle(first=first, end=min(first + TILE_WIDTH, self.size), published=True)
+            self._read_entries(bundle)
+            self._read_notes(bundle)
+            yield bundle
+
+    def tail(self, connection: Connection, end: int) -> Iterator[Bundle]:
+        """Step 5 for published ≤ index < end, after `bundles`.
+
+        Args:
+            connection: in the snapshot whose newest checkpoint has this size.
+            end: size of that checkpoint.
+        """
+        for first in range(self.size, end, TILE_WIDTH):
+            bundle = Bundle(first=first, end=min(first + TILE_WIDTH, end), published=False)
+            self._take_rows(bundle, connection)
+            log, above = self._stores.log_id, bundle.first if first > self.size else self.size
+            rows = checkpoints_between(connection, log, above, bundle.end)
+            self._judge_notes(bundle, ((row.committed_at, row.note) for row in rows))
+            if bundle.end == end and end not in bundle.checkpoints:
+                detail = "the unpublished rows do not lead to the newest signed root"
+                bundle.faults.append(_fault("tail_damaged", f"checkpoint {end}", detail))
+            yield bundle
+
+    def root(self) -> bytes:
+        """Root of the leaves read so far, 32 bytes."""
+        return self._frontier.root()
+
+    def owed(self) -> frozenset[int]:
+        """Sizes of batches that texts name and for which no checkpoint has been found so far."""
+        return frozenset(self._demanded)
+
+    # ------------------------------------------------------------------ the files
+
+    def _read_entries(self, bundle: Bundle) -> None:
+        count = bundle.end - bundle.first
+        if not count:
+            return
+        number = bundle.first // TILE_WIDTH
+        leaves = self._items(TileName(level=None, index=number).path(), count, bundle)
+        sealed = self._items(texts_name(number), count, bundle)
+        origin = self._stores.origin
+        keys = self._stores.texts.find(origin, bundle.first, count)
+        for place in range(count):
+            index = bundle.first + place
+            leaf_hash = self._leaf_hash(index, bundle)
+            if leaf_hash is None:
+                continue
+            leaf = _proven_leaf(leaves, place, leaf_hash)
+            if leaf is None:
+                detail = "the entry is not the leaf that the signed tree has here"
+                bundle.faults.append(_fault("entry_damaged", f"entry {index}", detail))
+            text = self._text(bundle, index, _at(sealed, place), keys.get(index), leaf)
+            self._grow(bundle, index, leaf_hash, leaf, text)
+
+    def _leaf_hash(self, index: int, bundle: Bundle) -> bytes | None:
+        """The hash that the tiles prove for a leaf, or None where they are damaged."""
+        try:
+            return self._tree.node(0, index)
+        except IntegrityAlarm as alarm:
+            bundle.faults.append(_fault("tile_damaged", f"entry {index}", alarm.detail))
+            self._frontier = Frontier.empty()  # no root can be made from here on
+            return None
+
+    def _grow(
+        self,
+        bundle: Bundle,
+        index: int,
+        leaf_hash: bytes,
+        leaf: Leaf | None,
+        text: LoggedText | None,
+    ) -> None:
+        if self._frontier.size == index:
+            self._frontier.append(leaf_hash)
+            self._roots[index + 1] = self._frontier.root()
+        statement = None
+        if text is not None:
+            self._demanded.add(text.committed_size)
+            statement = parse_statement(text.statement)
+        bundle.entries.append(
+            Entry(index=index, leaf_hash=leaf_hash, leaf=leaf, text=text, statement=statement)
+        )
+
+    def _text(
+        self, bundle: Bundle, index: int, item: bytes | None, key: bytes | None, leaf: Leaf | None
+    ) -> LoggedText | None:
+        """Step 3."""
+        place = f"text {index}"
+        if item is None or key is None:
+            code = "text_missing" if item is None else "text_key_missing"
+            what = "the text" if item is None else "the key of the text"
+            bundle.faults.append(_fault(code, place, f"{what} is not there"))
+            return None
+        try:
+            text = open_text(key, self._stores.origin, index, item)
+            parse_statement(text.statement)
+        except (IntegrityAlarm, EvidenceError) as error:
+            bundle.faults.append(_fault("text_damaged", place, error.detail))
+            return None
+        if leaf is not None and sha256_hex(text.statement) != leaf.statement_id:
+            detail = "the text is not the one that was signed"
+            bundle.faults.append(_fault("text_damaged", place, detail))
+            return None
+        return text
+
+    def _read_notes(self, bundle: Bundle) -> None:
+        """Step 4 for a bundle of the files."""
+        name = notes_name(bundle.first // TILE_WIDTH)
+        notes: list[tuple[datetime, bytes]] = []
+        data = self._read(name)
+        try:
+            notes = decode_notes(data) if data is not None else []
+        except IntegrityAlarm as alarm:
+            bundle.faults.append(_fault("checkpoint_damaged", name, alarm.detail))
+        self._judge_notes(bundle, notes)
+        if not self.size and self._note is not None:  # published before any leaf: the file alone
+            self._judge_notes(bundle, [(_signed_at(self._note, self._log_keys), self._note)])
+        for size in sorted(one for one in self._demanded if one <= bundle.end):
+            detail = "it was signed for a batch and is not among the published ones"
+            bundle.faults.append(_fault("checkpoint_missing", f"checkpoint {size}", detail))
+        self._demanded = {one for one in self._demanded if one > bundle.end}
+
+    # ---------------------------------------------------------------- both sources
+
+    def _take_rows(self, bundle: Bundle, connection: Connection) -> None:
+        """Step 5 for the leaves."""
+        rows = logged_rows(connection, self._stores.log_id, bundle.first, bundle.end)
+        for row in rows:
+            place = f"record {row.idx}"
+            made = row.leaf()
+            if made is None or row.statement is None or row.public_key is None:
+                bundle.faults.append(_fault("tail_damaged", place, "a part of it is missing"))
+                continue
+            if sha256_hex(row.statement) != row.statement_id:
+                detail = "its text is not the one that was signed"
+                bundle.faults.append(_fault("tail_damaged", place, detail))
+                continue
+            leaf = Leaf(
+                statement_id=row.statement_id, signature=row.signature, public_key=row.public_key
+            )
+            text = LoggedText(
+                statement=row.statement,
+                received_at=row.received_at,
+                committed_size=row.committed_size,
+            )
+            try:
+                self._grow(bundle, row.idx, hash_leaf(made), leaf, text)
+            except EvidenceError as error:
+                bundle.faults.append(_fault("tail_damaged", place, error.detail))
+
+    def _judge_notes(self, bundle: Bundle, notes: Iterable[tuple[datetime, bytes]]) -> None:
+        """Believe the checkpoints that the log signed over these leaves."""
+        for committed_at, note in notes:
+            opened = self._opened(note)
+            if opened is None or self._roots.get(opened.size) != opened.root:
+                size = "?" if opened is None else opened.size
+                detail = "the log did not sign it over these leaves"
+                code = "checkpoint_damaged"
+                bundle.faults.append(_fault(code, f"checkpoint {size}", detail))
+                continue
+            self._demanded.discard(opened.size)
+            bundle.checkpoints[opened.size] = StoredCheckpoint(
+                size=opened.size, root=opened.root, note=note, committed_at=committed_at
+            )
+        self._roots = {size: root for size, root in self._roots.items() if size >= bundle.end}
+
+    def _opened(self, note: bytes) -> "_Tree | None":
+        try:
+            said = open_checkpoint(note, self._log_keys, require=self._kinds).checkpoint
+        except EvidenceError:
+            return None
+        return _Tree(size=said.size, root=said.root)
+
+    def _items(self, name: str, count: int, bundle: Bundle) -> list[bytes]:
+        """The items of a bundle, as many as there are."""
+        data = self._read(name)
+        if data is None:
+            return []
+        try:
+            return decode_bundle(data)[:count]
+        except EvidenceError as error:
+            bundle.faults.append(_fault("entry_damaged", name, error.detail))
+            return []
+
+    def _read(self, name: str) -> bytes | None:
+        """A full file, or the widest partial form; a running server may just replace it."""
+        for _ in range(2):
+            try:
+                partial = self._stores.tiles.get_partial(name)
+                return self._stores.tiles.get(name) if partial is None else partial[1]
+            except (NotFound, IntegrityAlarm):
+                continue
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tree:
+    """Size and root that a checkpoint states."""
+
+    size: int
+    root: bytes
+
+
+def _proven_leaf(leaves: Sequence[bytes], place: int, leaf_hash: bytes) -> Leaf | None:
+    """Step 2."""
+    raw = _at(leaves, place)
+    if raw is None or hash_leaf(raw) != leaf_hash:
+        return None
+    try:
+        leaf = parse_leaf(raw)
+    except EvidenceError:
+        return None
+    return leaf if leaf_of(leaf.statement_id, leaf.signature, leaf.public_key) == raw else None
+
+
+def _at(items: Sequence[bytes], place: int) -> bytes | None:
+    return items[place] if place < len(items) else None
+
+
+def _signed_at(note: bytes, log_keys: Sequence[VerifierKey]) -> datetime:
+    """The whole second that the log's own ML-DSA line states."""
+    opened = open_checkpoint(note, log_keys)
+    times = [
+        int.from_bytes(line.value[:8])
+        for line in opened.note.signatures
+        for key in opened.log_keys
+        if key.kind == ML_DSA_44 and key.made(line)
+    ]
+    return datetime.fromtimestamp(max(times, default=0), UTC)
+
+
+def _fault(code: str, place: str, detail: str) -> Fault:
+    return Fault(code=code, place=place, detail=detail)
