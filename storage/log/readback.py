@@ -19,6 +19,7 @@ checkpoint_missing checkpoint_damaged tail_damaged
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -143,8 +144,8 @@ class ReadLog:
         for first in range(self.size, end, TILE_WIDTH):
             bundle = Bundle(first=first, end=min(first + TILE_WIDTH, end), published=False)
             self._take_rows(bundle, connection)
-            log, above = self._stores.log_id, bundle.first if first > self.size else self.size
-            rows = checkpoints_between(connection, log, above, bundle.end)
+            log = self._stores.log_id
+            rows = checkpoints_between(connection, log, bundle.first, bundle.end)
             self._judge_notes(bundle, ((row.committed_at, row.note) for row in rows))
             if bundle.end == end and end not in bundle.checkpoints:
                 detail = "the unpublished rows do not lead to the newest signed root"
@@ -165,6 +166,9 @@ class ReadLog:
         count = bundle.end - bundle.first
         if not count:
             return
+        if self._frontier.size != bundle.first:  # behind a damaged tile: the rest is sound
+            with suppress(IntegrityAlarm):
+                self._frontier = self._tree.frontier(bundle.first)
         number = bundle.first // TILE_WIDTH
         leaves = self._items(TileName(level=None, index=number).path(), count, bundle)
         sealed = self._items(texts_name(number), count, bundle)
@@ -188,7 +192,6 @@ class ReadLog:
             return self._tree.node(0, index)
         except IntegrityAlarm as alarm:
             bundle.faults.append(_fault("tile_damaged", f"entry {index}", alarm.detail))
-            self._frontier = Frontier.empty()  # no root can be made from here on
             return None
 
     def _grow(
@@ -278,10 +281,15 @@ class ReadLog:
                 bundle.faults.append(_fault("tail_damaged", place, error.detail))
 
     def _judge_notes(self, bundle: Bundle, notes: Iterable[tuple[datetime, bytes]]) -> None:
-        """Believe the checkpoints that the log signed over these leaves."""
+        """Believe the checkpoints that the log signed over these leaves.
+
+        Where a tile is damaged some roots are not known, and the signature alone counts.
+        """
+        blind = any(fault.code == "tile_damaged" for fault in bundle.faults)
         for committed_at, note in notes:
             opened = self._opened(note)
-            if opened is None or self._roots.get(opened.size) != opened.root:
+            known = None if opened is None else self._roots.get(opened.size)
+            if opened is None or (known != opened.root and not (blind and known is None)):
                 size = "?" if opened is None else opened.size
                 detail = "the log did not sign it over these leaves"
                 code = "checkpoint_damaged"
