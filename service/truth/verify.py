@@ -192,7 +192,7 @@ def _compare_rows(
 ) -> Iterator[Difference]:
     """Step 2, and what follows from it at the log's ends; fills the courses."""
     log, seen = parties.log, set[str]()
-    for bundle in chain(read.bundles(), read.tail(connection, newest)):
+    for bundle in chain(read.bundles(connection), read.tail(connection, newest)):
         if 0 in bundle.checkpoints or (bundle.first == 0 and bundle.published):
             first = bundle.checkpoints.get(0)
             made_at = first.committed_at if first is not None and read.size else None

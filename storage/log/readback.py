@@ -4,9 +4,11 @@
    lead to its root.
 2. Each entry is hashed and must be the leaf that the tiles, checked up to that root, have at its
    index. So one damaged file is one fault, and what stands beside it is still believed.
+   Where a tile is damaged, all entries together must lead to the signed root.
 3. Each text opens with its key and hashes to the digest in its entry.
 4. Each checkpoint of the bundles is verified under the log's keys, and its root must be the root
    of these leaves. Each size that a text names as its batch's must be among them.
+   What 2 to 4 lack is taken from a database as a second source, where it proves itself as well.
 5. What the database alone knows, the leaves that are committed and not yet published, is read
    from there in the same form: a leaf is made of its parts, a text must hash to what was signed,
    and the newest checkpoint must be the log's own and have their root.
@@ -35,7 +37,7 @@ from evidence.tlog.note import ML_DSA_44, VerifierKey
 from evidence.tlog.tiles import TILE_WIDTH, TileName, decode_bundle
 from storage.errors import IntegrityAlarm, NotFound
 from storage.log.notes import decode_notes, notes_name
-from storage.log.rows import checkpoints_between, logged_rows
+from storage.log.rows import LoggedRow, checkpoints_between, logged_rows
 from storage.log.submission import LogStores
 from storage.log.texts import LoggedText, open_text, texts_name
 from storage.log.tree import LogTree
@@ -121,13 +123,22 @@ class ReadLog:
             if opened is None:
                 raise IntegrityAlarm("the published checkpoint was not signed by this log")
             self.size, root = opened.size, opened.root
-        self._tree = LogTree.load(stores.tiles, self.size, root)
+        self._root = root
+        self._whole: bool | None = None  # whether the entries alone lead to the root
+        self._tree = self._load(root)
+        self._second: Connection | None = None
         self._frontier = Frontier.empty()
         self._roots: dict[int, bytes] = {0: EMPTY_ROOT}
         self._demanded: set[int] = set()
 
-    def bundles(self) -> Iterator[Bundle]:
-        """Steps 2 to 4, once, in the order of the log; the empty log is one bundle too."""
+    def bundles(self, second: Connection | None = None) -> Iterator[Bundle]:
+        """Steps 2 to 4, once, in the order of the log; the empty log is one bundle too.
+
+        Args:
+            second: to a database of this log, for what the files have lost; faults are told
+                all the same.
+        """
+        self._second = second
         for first in range(0, max(self.size, 1), TILE_WIDTH):
             bundle = Bundle(first=first, end=min(first + TILE_WIDTH, self.size), published=True)
             self._read_entries(bundle)
@@ -147,6 +158,7 @@ class ReadLog:
             log = self._stores.log_id
             rows = checkpoints_between(connection, log, bundle.first, bundle.end)
             self._judge_notes(bundle, ((row.committed_at, row.note) for row in rows))
+            self._roots = {one: root for one, root in self._roots.items() if one >= bundle.end}
             if bundle.end == end and end not in bundle.checkpoints:
                 detail = "the unpublished rows do not lead to the newest signed root"
                 bundle.faults.append(_fault("tail_damaged", f"checkpoint {end}", detail))
@@ -168,7 +180,8 @@ class ReadLog:
             return
         if self._frontier.size != bundle.first:  # behind a damaged tile: the rest is sound
             with suppress(IntegrityAlarm):
-                self._frontier = self._tree.frontier(bundle.first)
+                if self._tree is not None:
+                    self._frontier = self._tree.frontier(bundle.first)
         number = bundle.first // TILE_WIDTH
         leaves = self._items(TileName(level=None, index=number).path(), count, bundle)
         sealed = self._items(texts_name(number), count, bundle)
@@ -176,7 +189,7 @@ class ReadLog:
         keys = self._stores.texts.find(origin, bundle.first, count)
         for place in range(count):
             index = bundle.first + place
-            leaf_hash = self._leaf_hash(index, bundle)
+            leaf_hash = self._leaf_hash(index, leaves, bundle)
             if leaf_hash is None:
                 continue
             leaf = _proven_leaf(leaves, place, leaf_hash)
@@ -184,15 +197,45 @@ class ReadLog:
                 detail = "the entry is not the leaf that the signed tree has here"
                 bundle.faults.append(_fault("entry_damaged", f"entry {index}", detail))
             text = self._text(bundle, index, _at(sealed, place), keys.get(index), leaf)
+            if leaf is None or text is None:
+                leaf, text = self._from_second(index, leaf_hash, leaf, text)
             self._grow(bundle, index, leaf_hash, leaf, text)
 
-    def _leaf_hash(self, index: int, bundle: Bundle) -> bytes | None:
-        """The hash that the tiles prove for a leaf, or None where they are damaged."""
+    def _load(self, root: bytes) -> LogTree | None:
+        """The tree of the tiles, or None where its edge is damaged and the entries suffice."""
         try:
-            return self._tree.node(0, index)
-        except IntegrityAlarm as alarm:
-            bundle.faults.append(_fault("tile_damaged", f"entry {index}", alarm.detail))
+            return LogTree.load(self._stores.tiles, self.size, root)
+        except IntegrityAlarm:
+            if not self._entries_lead_there():
+                raise
             return None
+
+    def _entries_lead_there(self) -> bool:
+        """Whether the entries alone lead to the signed root; asked where tiles are damaged."""
+        if self._whole is None:
+            frontier = Frontier.empty()
+            for first in range(0, self.size, TILE_WIDTH):
+                name = TileName(level=None, index=first // TILE_WIDTH).path()
+                for item in self._items(name, min(TILE_WIDTH, self.size - first), None):
+                    frontier.append(hash_leaf(item))
+            self._whole = (frontier.size, frontier.root()) == (self.size, self._root)
+        return self._whole
+
+    def _leaf_hash(self, index: int, leaves: Sequence[bytes], bundle: Bundle) -> bytes | None:
+        """The hash that a leaf has in the signed tree, or None where nothing proves it."""
+        detail = "the published tiles do not lead to the signed root"
+        try:
+            if self._tree is not None:
+                return self._tree.node(0, index)
+        except IntegrityAlarm as alarm:
+            detail = alarm.detail
+        entry = _at(leaves, index - bundle.first)
+        if entry is not None and self._entries_lead_there():
+            if not any(fault.code == "tile_damaged" for fault in bundle.faults):
+                bundle.faults.append(_fault("tile_damaged", f"entry {index}", detail))
+            return hash_leaf(entry)
+        bundle.faults.append(_fault("tile_damaged", f"entry {index}", detail))
+        return None
 
     def _grow(
         self,
@@ -235,6 +278,26 @@ class ReadLog:
             return None
         return text
 
+    def _from_second(
+        self, index: int, leaf_hash: bytes, leaf: Leaf | None, text: LoggedText | None
+    ) -> tuple[Leaf | None, LoggedText | None]:
+        """What the files lack of an entry, from the row that makes this very leaf."""
+        if self._second is None:
+            return leaf, text
+        try:
+            rows = logged_rows(self._second, self._stores.log_id, index, index + 1)
+        except IntegrityAlarm:
+            return leaf, text
+        for row in rows:
+            made = row.leaf()
+            if made is None or row.public_key is None or hash_leaf(made) != leaf_hash:
+                break
+            leaf = parse_leaf(made)
+            if text is None and row.statement is not None:
+                if sha256_hex(row.statement) == row.statement_id:
+                    text = _text_of(row.statement, row)
+        return leaf, text
+
     def _read_notes(self, bundle: Bundle) -> None:
         """Step 4 for a bundle of the files."""
         name = notes_name(bundle.first // TILE_WIDTH)
@@ -247,9 +310,18 @@ class ReadLog:
         self._judge_notes(bundle, notes)
         if not self.size and self._note is not None:  # published before any leaf: the file alone
             self._judge_notes(bundle, [(_signed_at(self._note, self._log_keys), self._note)])
-        for size in sorted(one for one in self._demanded if one <= bundle.end):
+        missing = sorted(one for one in self._demanded if one <= bundle.end)
+        for size in missing:
             detail = "it was signed for a batch and is not among the published ones"
             bundle.faults.append(_fault("checkpoint_missing", f"checkpoint {size}", detail))
+        if self._second is not None and (missing or (data is None and not bundle.first)):
+            with suppress(IntegrityAlarm):
+                log, above = self._stores.log_id, bundle.first or -1
+                held = checkpoints_between(self._second, log, above, bundle.end)
+                wanted = {*missing, *([] if bundle.first else [0])}
+                notes = [(row.committed_at, row.note) for row in held if row.size in wanted]
+                self._judge_notes(bundle, notes)
+        self._roots = {size: root for size, root in self._roots.items() if size >= bundle.end}
         self._demanded = {one for one in self._demanded if one > bundle.end}
 
     # ---------------------------------------------------------------- both sources
@@ -270,11 +342,7 @@ class ReadLog:
             leaf = Leaf(
                 statement_id=row.statement_id, signature=row.signature, public_key=row.public_key
             )
-            text = LoggedText(
-                statement=row.statement,
-                received_at=row.received_at,
-                committed_size=row.committed_size,
-            )
+            text = _text_of(row.statement, row)
             try:
                 self._grow(bundle, row.idx, hash_leaf(made), leaf, text)
             except EvidenceError as error:
@@ -299,7 +367,6 @@ class ReadLog:
             bundle.checkpoints[opened.size] = StoredCheckpoint(
                 size=opened.size, root=opened.root, note=note, committed_at=committed_at
             )
-        self._roots = {size: root for size, root in self._roots.items() if size >= bundle.end}
 
     def _opened(self, note: bytes) -> "_Tree | None":
         try:
@@ -308,7 +375,7 @@ class ReadLog:
             return None
         return _Tree(size=said.size, root=said.root)
 
-    def _items(self, name: str, count: int, bundle: Bundle) -> list[bytes]:
+    def _items(self, name: str, count: int, bundle: Bundle | None) -> list[bytes]:
         """The items of a bundle, as many as there are."""
         data = self._read(name)
         if data is None:
@@ -316,7 +383,8 @@ class ReadLog:
         try:
             return decode_bundle(data)[:count]
         except EvidenceError as error:
-            bundle.faults.append(_fault("entry_damaged", name, error.detail))
+            if bundle is not None:
+                bundle.faults.append(_fault("entry_damaged", name, error.detail))
             return []
 
     def _read(self, name: str) -> bytes | None:
@@ -348,6 +416,12 @@ def _proven_leaf(leaves: Sequence[bytes], place: int, leaf_hash: bytes) -> Leaf 
     except EvidenceError:
         return None
     return leaf if leaf_of(leaf.statement_id, leaf.signature, leaf.public_key) == raw else None
+
+
+def _text_of(statement: bytes, row: LoggedRow) -> LoggedText:
+    return LoggedText(
+        statement=statement, received_at=row.received_at, committed_size=row.committed_size
+    )
 
 
 def _at(items: Sequence[bytes], place: int) -> bytes | None:
