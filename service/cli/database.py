@@ -50,3 +50,58 @@ def verify(
         if alone:
             screen.out.print(f"  Only the database has: {alone}.")
     return NO if differs else OK
+
+
+@app.command()
+def rebuild(  # noqa: PLR0913, PLR0917  the parameters are the options
+    folder: FolderArgument = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The new database; else where the deployment has its own."),
+    ] = None,
+    owner_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The same for the role that owns its tables.")
+    ] = None,
+    salvage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A damaged or old database of this deployment: what proves itself is taken over.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> int:
+    """Make a new database of log and store; never over one that is there. The server is stopped."""
+    from service.context import system_clock
+    from service.settings import read_environment
+    from service.truth.rebuild import rebuild_database
+
+    made = rebuild_database(
+        read_environment(folder=deployment_of(folder, config)),
+        system_clock(),
+        url=database_url,
+        owner_url=owner_url,
+        salvage=salvage,
+    )
+    lost = any(one.lost for one in made)
+    screen = open_screen()
+    if as_json:
+        screen.json({"logs": [one.document() for one in made]})
+        return NO if lost else OK
+    for one in made:
+        screen.out.print(
+            f"log {one.log}: {one.entries} entries ({one.salvaged} from the other database),"
+            f" {one.captures} captures, {one.cosignatures} cosignatures,"
+            f" {one.timestamps} time-stamps."
+        )
+        if one.lost:
+            screen.out.print(
+                f"  [bold red]{one.lost} entries that were answered for are nowhere:[/] the log"
+                " must not sign again; continue it: fengni log succeed --reason rolled_back"
+            )
+    screen.out.print(
+        "Not carried over: tokens (issue them anew: fengni token issue), exports (ask again),"
+        " readers' windows. Witnesses and authorities are asked again when the server runs."
+    )
+    return NO if lost else OK

@@ -117,7 +117,7 @@ def sound_cosignature(
         witness_key=str(row["witness_key"]),
         line=str(row["line"]),
         at_s=_number(row["at_s"]),
-        received_at=_time(row["received_at"]),
+        received_at=moment_of(row["received_at"]),
     )
     if row["organ"] != parties.organ:
         raise ValueError("the row names another organ")
@@ -149,8 +149,8 @@ def sound_token(
         position=_number(row["position"]),
         tsa=str(row["tsa"]),
         response=response,
-        gen_time=_time(row["gen_time"]),
-        received_at=_time(row["received_at"]),
+        gen_time=moment_of(row["gen_time"]),
+        received_at=moment_of(row["received_at"]),
     )
     if (read_response(response).gen_time - _EPOCH) // _MS != row["gen_time"]:
         raise TimestampInvalid("The row has another time than its token.")
@@ -170,7 +170,8 @@ def _number(value: object) -> int:
     return value
 
 
-def _time(value: object) -> datetime:
+def moment_of(value: object) -> datetime:
+    """A time as it is kept, milliseconds since 1970, in UTC."""
     return _EPOCH + _number(value) * _MS
 
 
