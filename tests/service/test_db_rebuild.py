@@ -1,6 +1,7 @@
 """`fengni db rebuild`: the database is gone, and log and store give another one."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from storage.db.engine import Database
 from storage.errors import IntegrityAlarm, LogRolledBack
 from tests.postgres import OWNER, PostgresServer
 from tests.service.attested_maker import Attested, make_attested
-from tests.service.deployment_maker import Made, bearer, make_deployment, wire
+from tests.service.deployment_maker import bearer, make_deployment, wire
 from tests.service.kept_deployment import LOG, Kept, use
-from tests.service.test_captures import announce, seal
+from tests.service.test_captures import announce
 from tests.service.truth_maker import differences
 
 pytestmark = pytest.mark.slow
@@ -162,29 +163,37 @@ def test_without_the_old_one_they_are_asked_again(kept: Kept, attested: Attested
 
 def kept_until(kept: Kept, sql: str) -> None:
     """Wait for a row."""
-    import time
-
     deadline = time.monotonic() + 60
     while not kept.rows(sql, LOG):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def test_the_unpublished_second_is_told_as_lost(kept: Kept) -> None:
-    """The head knows of answers that are nowhere: told, and the log refuses to sign again."""
+def test_the_unpublished_second_is_told_as_lost(
+    kept: Kept, attested: Attested, tmp_path: Path
+) -> None:
+    """The head knows of answers that are nowhere: told, and refused; the old database has them."""
+    tiles, before = kept.settings.folder / "tiles", tmp_path / "tiles-before"
+    shutil.copytree(tiles, before)
+    with TestClient(create_app(kept.settings)) as client:
+        for content in (b"five", b"six"):
+            signed = attested.made.parties["county-a"].capture(content)
+            assert announce(client, attested.made, signed).status_code == 200
+    shutil.rmtree(tiles)
+    shutil.move(before, tiles)
     old = lose(kept)
-    head = kept.places.head(LOG)
-    rebuild_database(kept.settings, system_clock(), salvage=f"sqlite:///{old}")
-    kept.database.unlink()
-    tiles = kept.places.tiles(LOG)
-    # An older publication: as it lay there before the last second.
-    from tests.service.test_db_rebuild_tail import put_back_tiles
-
-    put_back_tiles(kept, tiles, old)
-    assert head.is_file()
     assert run(["db", "rebuild", str(kept.settings.folder)]) == NO
     with pytest.raises(LogRolledBack), TestClient(create_app(kept.settings)):
         pass
+    shutil.rmtree(kept.database.parent)
+    kept.database.parent.mkdir()
+    words = ["db", "rebuild", str(kept.settings.folder), "--salvage", f"sqlite:///{old}"]
+    assert run(words) == OK
+    assert dump(f"sqlite:///{kept.database}", *EVIDENCE) == dump(f"sqlite:///{old}", *EVIDENCE)
+    assert differences(kept.settings) == []
+    [size] = kept.rows("SELECT max(idx) FROM records WHERE log = ?", LOG)
+    kept.edit("UPDATE records SET kind = 'policy' WHERE log = ? AND idx = ?", LOG, size[0])
+    assert "kind" in {one.column for one in differences(kept.settings)}
 
 
 def test_a_lost_text_is_refused_and_salvaged(kept: Kept) -> None:
