@@ -217,7 +217,7 @@ def _rolled_back(log: str, newest: int, head: int, published: int) -> Iterator[D
     if newest < published:
         why = f"the log published {published} entries and the database ends at {newest}"
         yield _put_back(log, newest, "log", why)
-    if head > max(newest, published):
+    if head > newest:
         why = f"{head} entries were answered for, and the database ends at {newest}"
         yield _put_back(log, newest, "head", why)
 
