@@ -81,7 +81,9 @@ def open_second(
     """
     folder, bucket = settings.second_folder, settings.second_s3_bucket
     if folder is not None and bucket is not None:
-        raise SettingsInvalid("FENGNI_SECOND_FOLDER and FENGNI_SECOND_S3_BUCKET exclude each other.")
+        raise SettingsInvalid(
+            "FENGNI_SECOND_FOLDER and FENGNI_SECOND_S3_BUCKET exclude each other."
+        )
     if folder is not None:
         return LocalObjects(folder)
     if bucket is None:

@@ -53,11 +53,13 @@ def verify(
 
 
 @app.command()
-def rebuild(  # noqa: PLR0913, PLR0917  the parameters are the options
+def rebuild(
     folder: FolderArgument = None,
     database_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="The new database; else where the deployment has its own."),
+        typer.Option(
+            metavar="URL", help="The new database; else where the deployment has its own."
+        ),
     ] = None,
     owner_url: Annotated[
         str | None, typer.Option(metavar="URL", help="The same for the role that owns its tables.")

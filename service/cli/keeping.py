@@ -23,15 +23,13 @@ app = typer.Typer()
 
 
 @app.command()
-def scrub(  # noqa: PLR0913, PLR0917  the parameters are the options
+def scrub(
     folder: FolderArgument = None,
     size_bytes: Annotated[
         int | None, typer.Option("--bytes", min=1, help="Else $FENGNI_SCRUB_BYTES.")
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=100_000, help="Contents at most.")] = 100_000,
-    seconds: Annotated[
-        int | None, typer.Option(min=1, help="Else $FENGNI_SCRUB_S.")
-    ] = None,
+    seconds: Annotated[int | None, typer.Option(min=1, help="Else $FENGNI_SCRUB_S.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> int:

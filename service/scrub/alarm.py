@@ -69,13 +69,15 @@ def mend(context: Context, organ: Organ, one: Holding, second: ObjectStore) -> b
 
 def _fetch(context: Context, one: Holding, second: ObjectStore) -> StagedFile:
     """The bytes of the second store, staged; others than the right ones are refused."""
-    with second.open(one.object) as stream:
-        with context.staging.begin(f"mend-{context.new_id()}", one.size_bytes) as writer:
-            while piece := stream.read(_PIECE_BYTES):
-                writer.write(piece)
-            if writer.sha256 != one.object:
-                raise IntegrityAlarm("the second store holds other bytes as well")
-            return writer.finish()
+    with (
+        second.open(one.object) as stream,
+        context.staging.begin(f"mend-{context.new_id()}", one.size_bytes) as writer,
+    ):
+        while piece := stream.read(_PIECE_BYTES):
+            writer.write(piece)
+        if writer.sha256 != one.object:
+            raise IntegrityAlarm("the second store holds other bytes as well")
+        return writer.finish()
 
 
 def _custody(

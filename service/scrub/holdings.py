@@ -29,6 +29,8 @@ KINDS = ("stored", "inspected", "check")
 _PIECE_ROWS = 500
 _MOST_REPORT_BYTES = 256 * 1024 * 1024
 _RANDOM_BITS = 62
+_OURS = frozenset({"log", "idx", "draw", "checked_at", "outcome"})
+"""Columns that no statement decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +77,15 @@ def take_up(db: Database, objects: ObjectStore, log: str, organ: str) -> int:
             last = connection.execute(
                 select(func.max(holdings.c.idx)).where(holdings.c.log == log)
             ).scalar_one()
-            start = 0 if last is None else last + 1
-            found = _logged(connection, log, start + 0)
+            found = _logged(connection, log, 0 if last is None else last + 1)
         rows = [row for record, said in found for row in _row(record, said, organ)]
         if not rows:
             return count
         with db.write() as connection:
             insert_rows(connection, holdings, rows)
         count += len(rows)
-        for record, said in found:
-            _remember(db, objects, record, said)
+        for _, said in found:
+            _remember(db, objects, said)
 
 
 def count_of(connection: Connection, organ: str) -> int:
@@ -121,9 +122,7 @@ def due(connection: Connection, organ: str, before: datetime, limit: int) -> lis
     ]
 
 
-def note(
-    connection: Connection, looked_at: Sequence[tuple[Holding, str]], at: datetime
-) -> None:
+def note(connection: Connection, looked_at: Sequence[tuple[Holding, str]], at: datetime) -> None:
     """Note when these were re-hashed and what came of it, in a write transaction."""
     if looked_at:
         connection.execute(
@@ -154,15 +153,11 @@ def superseded(connection: Connection, one: Holding) -> bool:
     return connection.execute(later).scalar_one() > 0
 
 
-def _logged(
-    connection: Connection, log: str, start: int
-) -> list[tuple[StoredRecord, Statement]]:
+def _logged(connection: Connection, log: str, start: int) -> list[tuple[StoredRecord, Statement]]:
     """The next statements that may name something, read strictly; fsck names what cannot be."""
     wanted = (
         select(record_rows.c.idx)
-        .where(
-            record_rows.c.log == log, record_rows.c.kind.in_(KINDS), record_rows.c.idx >= start
-        )
+        .where(record_rows.c.log == log, record_rows.c.kind.in_(KINDS), record_rows.c.idx >= start)
         .order_by(record_rows.c.idx)
     )
     found: list[tuple[StoredRecord, Statement]] = []
@@ -210,7 +205,7 @@ def _row(record: StoredRecord, said: Statement, organ: str) -> Iterator[dict[str
         }
 
 
-def _remember(db: Database, objects: ObjectStore, record: StoredRecord, said: Statement) -> None:
+def _remember(db: Database, objects: ObjectStore, said: Statement) -> None:
     """When an earlier run looked at what: its report says so, and the log names the report."""
     report = said.body.get("report")
     if said.body.get("check") != "scrub" or not isinstance(report, dict):

@@ -175,9 +175,7 @@ def moment_of(value: object) -> datetime:
     return _EPOCH + _number(value) * _MS
 
 
-def _false(
-    table: str, parties: Parties, key: tuple[object, ...], error: Exception
-) -> Difference:
+def _false(table: str, parties: Parties, key: tuple[object, ...], error: Exception) -> Difference:
     """Nobody's word is left for it: what was given is lost unless a package has it."""
     detail = getattr(error, "detail", None) or type(error).__name__
     return Difference(

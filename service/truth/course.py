@@ -17,7 +17,7 @@ from evidence.statement import Statement
 from service.captures.arrivals import STORE
 from service.captures.queries import ContentState
 from service.captures.workflow import INSPECT
-from storage.log.readback import Bundle
+from storage.log.bundle import Bundle
 
 _SCHEMA = """
 CREATE TABLE captures (

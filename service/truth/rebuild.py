@@ -62,8 +62,9 @@ from storage.db.tables import (
 from storage.db.tables import records as record_rows
 from storage.errors import IntegrityAlarm, StorageError
 from storage.log import LogStores
+from storage.log.bundle import Bundle
 from storage.log.comparing import kept_rows, rows_of
-from storage.log.readback import Bundle, ReadLog
+from storage.log.readback import ReadLog
 from storage.log.rows import newest_size
 from storage.log.texts import TextKeys
 from storage.records import Stamped

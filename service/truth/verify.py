@@ -173,7 +173,7 @@ def _compare(
     with closing(Courses()) as courses, stores.db.read() as connection:
         newest = newest_size(connection, log.id) or 0
         result.unpublished = max(0, newest - read.size)
-        for one in _rolled_back(log, newest, head, read.size):
+        for one in _rolled_back(log.id, newest, head, read.size):
             result.add(one)
         for one in chain(
             _compare_rows(connection, read, parties, newest, courses),  # 2
@@ -258,9 +258,7 @@ def _verify_rest(db: Database, known: list[str]) -> Verified:
         for one in compare_strays(connection, known):
             result.add(one)
         result.alone = {
-            table.name: connection.execute(
-                select(func.count()).select_from(table)
-            ).scalar_one()
+            table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for table in (tokens, exports, views)
         }
     return result

@@ -1,4 +1,4 @@
-"""Rows of work that follow from the log: `uploads`, and what `outbox` must hold.
+"""Rows of work that follow from the log: `uploads`, `holdings`, and what `outbox` must hold.
 
 Does: compares each capture's rows with how far the log says that it has come. Refuses to judge
 what no statement says: whether content is on its way, attempts, leases and times of rows are
@@ -15,8 +15,9 @@ from evidence.schema import format_time
 from service.captures.arrivals import STORE
 from service.captures.queries import ContentState
 from service.captures.workflow import INSPECT
+from service.scrub.holdings import wrong_columns
 from service.truth.course import Course, Courses
-from storage.db.tables import outbox, uploads
+from storage.db.tables import holdings, outbox, uploads
 from storage.log.comparing import Difference, Kind, kept_rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,6 +48,10 @@ def compare_work(connection: Connection, log: str, courses: Courses) -> Iterator
         if courses.find(str(row["id"])) is None:
             yield _one("uploads", f"{log} {row['id']}", None, "extra", "it was never announced")
     yield from _work_extra(connection, log, courses)
+    for row in kept_rows(connection, holdings, holdings.c.log == log):
+        key = f"{log} {row['idx']}"
+        for name in wrong_columns(connection, row):
+            yield _one("holdings", key, name, "differs", "the statement says something else")
 
 
 def _upload_differences(log: str, course: Course, row: _Row | None) -> Iterator[Difference]:
@@ -68,7 +73,9 @@ def _upload_differences(log: str, course: Course, row: _Row | None) -> Iterator[
         yield _one("uploads", key, "received_at", "differs", "another time was stated")
 
 
-def _work_missing(connection: Connection, log: str, piece: Sequence[Course]) -> Iterator[Difference]:
+def _work_missing(
+    connection: Connection, log: str, piece: Sequence[Course]
+) -> Iterator[Difference]:
     ids = [course.capture for course in piece if course.work]
     if not ids:
         return

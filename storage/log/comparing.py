@@ -33,8 +33,8 @@ from storage.db.tables import (
     timestamps,
 )
 from storage.errors import IntegrityAlarm
+from storage.log.bundle import Bundle, Entry, Fault
 from storage.log.notes import bundle_of, sizes_before
-from storage.log.readback import Bundle, Entry, Fault
 from storage.log.rows import logged_rows
 from storage.records import StoredCheckpoint, checkpoints_of
 
@@ -166,7 +166,9 @@ def judge_faults(
         )
 
 
-def compare_ends(connection: Connection, log: str, end: int, seen: set[str]) -> Iterator[Difference]:
+def compare_ends(
+    connection: Connection, log: str, end: int, seen: set[str]
+) -> Iterator[Difference]:
     """Rows of a log beyond its newest checkpoint, below its beginning, or of keys without entry.
 
     Args:
@@ -347,6 +349,4 @@ def _differences(
 
 
 def _extra(table: Table, key: str, why: str) -> Difference:
-    return Difference(
-        table=table.name, key=key, column=None, kind="extra", believed="log", why=why
-    )
+    return Difference(table=table.name, key=key, column=None, kind="extra", believed="log", why=why)

@@ -1,9 +1,10 @@
 """The publisher: what is committed becomes files that anybody may be handed.
 
 For each bundle of 256 leaves, in their order: the encrypted texts, the checkpoints that were signed
-meanwhile, then the entries under the same number; then the tiles of hashes that are full; then what is not full yet, in partial
-forms; and last the newest committed checkpoint, byte for byte as it was signed. So no
-checkpoint points at a file that is not there, and no entry is out before its text is safe.
+meanwhile, then the entries under the same number; then the tiles of hashes that are full; then what
+is not full yet, in partial forms; and last the newest committed checkpoint, byte for byte as it was
+signed. So no checkpoint points at a file that is not there, and no entry is out before its text is
+safe.
 
 Every file is a function of what was committed and of keys that are durable before the first of
 them. A crash anywhere therefore leaves a beginning, and doing it again writes the same bytes,

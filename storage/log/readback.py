@@ -22,81 +22,34 @@ checkpoint_missing checkpoint_damaged tail_damaged
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from evidence.digest import sha256_hex
 from evidence.errors import EvidenceError
-from evidence.leaf import Leaf, leaf_of, parse_leaf
+from evidence.leaf import Leaf, parse_leaf
 from evidence.merkle import EMPTY_ROOT, Frontier, hash_leaf
-from evidence.statement import Statement, parse_statement
+from evidence.statement import parse_statement
 from evidence.tlog.checkpoint import open_checkpoint
-from evidence.tlog.note import ML_DSA_44, VerifierKey
+from evidence.tlog.note import VerifierKey
 from evidence.tlog.tiles import TILE_WIDTH, TileName, decode_bundle
 from storage.errors import IntegrityAlarm, NotFound
+from storage.log.bundle import (
+    Bundle,
+    Entry,
+    at_place,
+    fault_of,
+    proven_leaf,
+    signed_at,
+    text_of,
+)
 from storage.log.notes import decode_notes, notes_name
-from storage.log.rows import LoggedRow, checkpoints_between, logged_rows
+from storage.log.rows import checkpoints_between, logged_rows
 from storage.log.submission import LogStores
 from storage.log.texts import LoggedText, open_text, texts_name
 from storage.log.tree import LogTree
 from storage.records import StoredCheckpoint
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """What of a log's own files, or of its unpublished rows, cannot be believed.
-
-    Attributes:
-        code: a stable word of the module's list.
-        place: `entry 17`, `text 17`, `checkpoint 300`, or a file's name.
-        detail: one sentence for the operator, without personal data.
-    """
-
-    code: str
-    place: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One leaf, as far as it is proven.
-
-    Attributes:
-        index: zero-based.
-        leaf_hash: 32 bytes, in the signed tree.
-        leaf: what it says; None where the entry is damaged.
-        text: what lies beside it; None where it cannot be read.
-        statement: the text, read strictly; None with it.
-    """
-
-    index: int
-    leaf_hash: bytes
-    leaf: Leaf | None
-    text: LoggedText | None
-    statement: Statement | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """The leaves with first ≤ index < end, and the checkpoints that were signed for them.
-
-    Attributes:
-        first: index of the first.
-        end: one more than the last index.
-        published: whether they are from the log's files, and not from the database.
-        entries: those that are proven, in their order.
-        checkpoints: those that are proven, by size.
-        faults: what is not, and why.
-    """
-
-    first: int
-    end: int
-    published: bool
-    entries: list[Entry] = field(default_factory=list[Entry])
-    checkpoints: dict[int, StoredCheckpoint] = field(default_factory=dict[int, StoredCheckpoint])
-    faults: list[Fault] = field(default_factory=list[Fault])
 
 
 class ReadLog:
@@ -110,7 +63,7 @@ class ReadLog:
             log_keys: the log's public keys, from somewhere else than these stores.
 
         Raises:
-            IntegrityAlarm: the published checkpoint is not the log's, or the tiles' edge is damaged.
+            IntegrityAlarm: the published checkpoint is not the log's, or nothing leads to it.
             Unavailable: the tile store does not answer.
         """
         self._stores = stores
@@ -122,7 +75,7 @@ class ReadLog:
             opened = self._opened(self._note)
             if opened is None:
                 raise IntegrityAlarm("the published checkpoint was not signed by this log")
-            self.size, root = opened.size, opened.root
+            self.size, root = opened
         self._root = root
         self._whole: bool | None = None  # whether the entries alone lead to the root
         self._tree = self._load(root)
@@ -161,7 +114,7 @@ class ReadLog:
             self._roots = {one: root for one, root in self._roots.items() if one >= bundle.end}
             if bundle.end == end and end not in bundle.checkpoints:
                 detail = "the unpublished rows do not lead to the newest signed root"
-                bundle.faults.append(_fault("tail_damaged", f"checkpoint {end}", detail))
+                bundle.faults.append(fault_of("tail_damaged", f"checkpoint {end}", detail))
             yield bundle
 
     def root(self) -> bytes:
@@ -192,11 +145,11 @@ class ReadLog:
             leaf_hash = self._leaf_hash(index, leaves, bundle)
             if leaf_hash is None:
                 continue
-            leaf = _proven_leaf(leaves, place, leaf_hash)
+            leaf = proven_leaf(leaves, place, leaf_hash)
             if leaf is None:
                 detail = "the entry is not the leaf that the signed tree has here"
-                bundle.faults.append(_fault("entry_damaged", f"entry {index}", detail))
-            text = self._text(bundle, index, _at(sealed, place), keys.get(index), leaf)
+                bundle.faults.append(fault_of("entry_damaged", f"entry {index}", detail))
+            text = self._text(bundle, index, at_place(sealed, place), keys.get(index), leaf)
             if leaf is None or text is None:
                 leaf, text = self._from_second(index, leaf_hash, leaf, text)
             self._grow(bundle, index, leaf_hash, leaf, text)
@@ -229,12 +182,12 @@ class ReadLog:
                 return self._tree.node(0, index)
         except IntegrityAlarm as alarm:
             detail = alarm.detail
-        entry = _at(leaves, index - bundle.first)
+        entry = at_place(leaves, index - bundle.first)
         if entry is not None and self._entries_lead_there():
             if not any(fault.code == "tile_damaged" for fault in bundle.faults):
-                bundle.faults.append(_fault("tile_damaged", f"entry {index}", detail))
+                bundle.faults.append(fault_of("tile_damaged", f"entry {index}", detail))
             return hash_leaf(entry)
-        bundle.faults.append(_fault("tile_damaged", f"entry {index}", detail))
+        bundle.faults.append(fault_of("tile_damaged", f"entry {index}", detail))
         return None
 
     def _grow(
@@ -264,17 +217,17 @@ class ReadLog:
         if item is None or key is None:
             code = "text_missing" if item is None else "text_key_missing"
             what = "the text" if item is None else "the key of the text"
-            bundle.faults.append(_fault(code, place, f"{what} is not there"))
+            bundle.faults.append(fault_of(code, place, f"{what} is not there"))
             return None
         try:
             text = open_text(key, self._stores.origin, index, item)
             parse_statement(text.statement)
         except (IntegrityAlarm, EvidenceError) as error:
-            bundle.faults.append(_fault("text_damaged", place, error.detail))
+            bundle.faults.append(fault_of("text_damaged", place, error.detail))
             return None
         if leaf is not None and sha256_hex(text.statement) != leaf.statement_id:
             detail = "the text is not the one that was signed"
-            bundle.faults.append(_fault("text_damaged", place, detail))
+            bundle.faults.append(fault_of("text_damaged", place, detail))
             return None
         return text
 
@@ -293,9 +246,9 @@ class ReadLog:
             if made is None or row.public_key is None or hash_leaf(made) != leaf_hash:
                 break
             leaf = parse_leaf(made)
-            if text is None and row.statement is not None:
-                if sha256_hex(row.statement) == row.statement_id:
-                    text = _text_of(row.statement, row)
+            raw = row.statement
+            if text is None and raw is not None and sha256_hex(raw) == row.statement_id:
+                text = text_of(raw, row)
         return leaf, text
 
     def _read_notes(self, bundle: Bundle) -> None:
@@ -306,14 +259,14 @@ class ReadLog:
         try:
             notes = decode_notes(data) if data is not None else []
         except IntegrityAlarm as alarm:
-            bundle.faults.append(_fault("checkpoint_damaged", name, alarm.detail))
+            bundle.faults.append(fault_of("checkpoint_damaged", name, alarm.detail))
         self._judge_notes(bundle, notes)
         if not self.size and self._note is not None:  # published before any leaf: the file alone
-            self._judge_notes(bundle, [(_signed_at(self._note, self._log_keys), self._note)])
+            self._judge_notes(bundle, [(signed_at(self._note, self._log_keys), self._note)])
         missing = sorted(one for one in self._demanded if one <= bundle.end)
         for size in missing:
             detail = "it was signed for a batch and is not among the published ones"
-            bundle.faults.append(_fault("checkpoint_missing", f"checkpoint {size}", detail))
+            bundle.faults.append(fault_of("checkpoint_missing", f"checkpoint {size}", detail))
         if self._second is not None and (missing or (data is None and not bundle.first)):
             with suppress(IntegrityAlarm):
                 log, above = self._stores.log_id, bundle.first or -1
@@ -333,20 +286,20 @@ class ReadLog:
             place = f"record {row.idx}"
             made = row.leaf()
             if made is None or row.statement is None or row.public_key is None:
-                bundle.faults.append(_fault("tail_damaged", place, "a part of it is missing"))
+                bundle.faults.append(fault_of("tail_damaged", place, "a part of it is missing"))
                 continue
             if sha256_hex(row.statement) != row.statement_id:
                 detail = "its text is not the one that was signed"
-                bundle.faults.append(_fault("tail_damaged", place, detail))
+                bundle.faults.append(fault_of("tail_damaged", place, detail))
                 continue
             leaf = Leaf(
                 statement_id=row.statement_id, signature=row.signature, public_key=row.public_key
             )
-            text = _text_of(row.statement, row)
+            text = text_of(row.statement, row)
             try:
                 self._grow(bundle, row.idx, hash_leaf(made), leaf, text)
             except EvidenceError as error:
-                bundle.faults.append(_fault("tail_damaged", place, error.detail))
+                bundle.faults.append(fault_of("tail_damaged", place, error.detail))
 
     def _judge_notes(self, bundle: Bundle, notes: Iterable[tuple[datetime, bytes]]) -> None:
         """Believe the checkpoints that the log signed over these leaves.
@@ -356,24 +309,25 @@ class ReadLog:
         blind = any(fault.code == "tile_damaged" for fault in bundle.faults)
         for committed_at, note in notes:
             opened = self._opened(note)
-            known = None if opened is None else self._roots.get(opened.size)
-            if opened is None or (known != opened.root and not (blind and known is None)):
-                size = "?" if opened is None else opened.size
+            known = None if opened is None else self._roots.get(opened[0])
+            if opened is None or (known != opened[1] and not (blind and known is None)):
+                place = "?" if opened is None else opened[0]
                 detail = "the log did not sign it over these leaves"
                 code = "checkpoint_damaged"
-                bundle.faults.append(_fault(code, f"checkpoint {size}", detail))
+                bundle.faults.append(fault_of(code, f"checkpoint {place}", detail))
                 continue
-            self._demanded.discard(opened.size)
-            bundle.checkpoints[opened.size] = StoredCheckpoint(
-                size=opened.size, root=opened.root, note=note, committed_at=committed_at
+            size, root = opened
+            self._demanded.discard(size)
+            bundle.checkpoints[size] = StoredCheckpoint(
+                size=size, root=root, note=note, committed_at=committed_at
             )
 
-    def _opened(self, note: bytes) -> "_Tree | None":
+    def _opened(self, note: bytes) -> tuple[int, bytes] | None:
         try:
             said = open_checkpoint(note, self._log_keys, require=self._kinds).checkpoint
         except EvidenceError:
             return None
-        return _Tree(size=said.size, root=said.root)
+        return said.size, said.root
 
     def _items(self, name: str, count: int, bundle: Bundle | None) -> list[bytes]:
         """The items of a bundle, as many as there are."""
@@ -384,7 +338,7 @@ class ReadLog:
             return decode_bundle(data)[:count]
         except EvidenceError as error:
             if bundle is not None:
-                bundle.faults.append(_fault("entry_damaged", name, error.detail))
+                bundle.faults.append(fault_of("entry_damaged", name, error.detail))
             return []
 
     def _read(self, name: str) -> bytes | None:
@@ -396,49 +350,3 @@ class ReadLog:
             except (NotFound, IntegrityAlarm):
                 continue
         return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tree:
-    """Size and root that a checkpoint states."""
-
-    size: int
-    root: bytes
-
-
-def _proven_leaf(leaves: Sequence[bytes], place: int, leaf_hash: bytes) -> Leaf | None:
-    """Step 2."""
-    raw = _at(leaves, place)
-    if raw is None or hash_leaf(raw) != leaf_hash:
-        return None
-    try:
-        leaf = parse_leaf(raw)
-    except EvidenceError:
-        return None
-    return leaf if leaf_of(leaf.statement_id, leaf.signature, leaf.public_key) == raw else None
-
-
-def _text_of(statement: bytes, row: LoggedRow) -> LoggedText:
-    return LoggedText(
-        statement=statement, received_at=row.received_at, committed_size=row.committed_size
-    )
-
-
-def _at(items: Sequence[bytes], place: int) -> bytes | None:
-    return items[place] if place < len(items) else None
-
-
-def _signed_at(note: bytes, log_keys: Sequence[VerifierKey]) -> datetime:
-    """The whole second that the log's own ML-DSA line states."""
-    opened = open_checkpoint(note, log_keys)
-    times = [
-        int.from_bytes(line.value[:8])
-        for line in opened.note.signatures
-        for key in opened.log_keys
-        if key.kind == ML_DSA_44 and key.made(line)
-    ]
-    return datetime.fromtimestamp(max(times, default=0), UTC)
-
-
-def _fault(code: str, place: str, detail: str) -> Fault:
-    return Fault(code=code, place=place, detail=detail)

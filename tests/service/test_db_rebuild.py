@@ -216,9 +216,7 @@ def test_from_a_file_to_a_server_and_back(
     before = dump(f"sqlite:///{kept.database}", *EVIDENCE, "logs")
     name = postgres.empty()
     url = postgres.url(name)
-    rebuild_database(
-        kept.settings, system_clock(), url=url, owner_url=postgres.url(name, OWNER)
-    )
+    rebuild_database(kept.settings, system_clock(), url=url, owner_url=postgres.url(name, OWNER))
     assert dump(url, *EVIDENCE, "logs") == before
     on_server = msgspec.structs.replace(kept.settings, database_url=url)
     assert differences(on_server) == []

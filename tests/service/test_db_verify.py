@@ -62,7 +62,9 @@ EDITS = {
     "UPDATE records SET subject = key_id WHERE log = ?1 AND idx = 2": "records subject differs log",
     "DELETE FROM records WHERE log = ?1 AND idx = 2": "records * missing log",
     "UPDATE records SET idx = 9000 WHERE log = ?1 AND idx = 2": "records * extra log",
-    "UPDATE texts SET statement = x'7b7d' WHERE log = ?1 AND idx = 2": "texts statement differs log",
+    "UPDATE texts SET statement = x'7b7d' WHERE log = ?1 AND idx = 2": (
+        "texts statement differs log"
+    ),
     "DELETE FROM texts WHERE log = ?1 AND idx = 2": "texts * missing log",
     "INSERT INTO texts VALUES (?1, 'county-a', -1, x'7b7d')": "texts * extra log",
     "UPDATE public_keys SET spki = x'00' WHERE log = ?1": "public_keys spki differs log",

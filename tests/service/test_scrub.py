@@ -1,4 +1,4 @@
-"""`fengni scrub` re-hashes the oldest first, tells what is bad, mends it, and logs what it found."""
+"""`fengni scrub` re-hashes the oldest first, tells and mends what is bad, and logs the result."""
 
 import hashlib
 import json
@@ -109,9 +109,7 @@ def test_the_oldest_come_first(made: Made) -> None:
 
 
 @pytest.mark.parametrize("how", [damage, Path.unlink])
-def test_a_bad_object_is_told(
-    made: Made, sealed: list[str], how: Callable[[Path], None]
-) -> None:
+def test_a_bad_object_is_told(made: Made, sealed: list[str], how: Callable[[Path], None]) -> None:
     """By exit status, count and statements that name the capture."""
     how(object_of(made.settings, b"two"))
     assert run(["scrub", str(made.settings.folder)]) == NO
@@ -167,7 +165,7 @@ def test_a_log_that_another_process_leads_is_not_scrubbed(made: Made) -> None:
 def test_a_bucket_gets_a_new_version(tmp_path: Path, weed: Weed) -> None:
     """A content that is gone from the bucket comes back under a version that is stated."""
     address = weed.address(new_bucket())
-    options = s3_settings(address) | {"s3_lock_mode": "governance"}
+    options: dict[str, Any] = {**s3_settings(address), "s3_lock_mode": "governance"}
     made = make_deployment(tmp_path / "deployment", **options)
     other = weed.address(new_bucket())
     for word, key in (("access", other.access_key), ("secret", other.secret_key)):

@@ -1,4 +1,4 @@
-"""The bound of a sample, against counting every possible sample and against products of fractions."""
+"""The bound of a sample, against counting every sample and against products of fractions."""
 
 from fractions import Fraction
 from itertools import combinations
