@@ -1,8 +1,8 @@
 """The object store against what the log says that it holds.
 
     1. what lies there is noted by name, and what no call of the store made is reported
-    2. every `stored` and `inspected` statement, every report and every quarantine is read from the log; what it
-       names must be there, with its size
+    2. every `stored` and `inspected` statement, every scrub's report and every quarantine is read
+       from the log; what it names must be there, with its size
     3. what lies there is re-hashed
     4. what lies there and no statement names is reported
 

@@ -8,7 +8,7 @@ with the log.
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -151,6 +151,26 @@ def superseded(connection: Connection, one: Holding) -> bool:
         holdings.c.idx > one.index,
     )
     return connection.execute(later).scalar_one() > 0
+
+
+def wrong_columns(connection: Connection, row: Mapping[str, object]) -> list[str]:
+    """Which columns of a row are not what the statement at its index says; all where none is.
+
+    Args:
+        connection: to the database.
+        row: as it is kept.
+    """
+    log, index = str(row["log"]), row["idx"]
+    names = [one.name for one in holdings.c if one.name not in _OURS]
+    if not isinstance(index, int):
+        return names
+    record = records.record_at(connection, log, index)
+    text = records.text_at(connection, log, index)
+    if record is None or text is None:
+        return names
+    for said in _row(record, parse_statement(text), record.organ):
+        return [name for name in names if row[name] != said[name]]
+    return names
 
 
 def _logged(connection: Connection, log: str, start: int) -> list[tuple[StoredRecord, Statement]]:
