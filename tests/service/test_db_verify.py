@@ -1,14 +1,20 @@
 """`fengni db verify` names what somebody changed in the database, and believes who proves it."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from litestar.testing import TestClient
 
-from service.cli import NO, OK, run
+from service.app import create_app
+from service.cli import NO, OK, USAGE, run
 from service.tamper import Target, tamper
+from tests.postgres import PostgresServer
 from tests.service.attested_maker import Attested, make_attested
+from tests.service.deployment_maker import Made, make_deployment
 from tests.service.kept_deployment import LOG, Kept, use
+from tests.service.test_captures import announce, seal
 from tests.service.truth_maker import differences, told
 
 pytestmark = pytest.mark.slow
@@ -150,3 +156,60 @@ def test_a_database_that_was_put_back_is_named(kept: Kept) -> None:
     by = {one.believed for one in found if one.why.startswith("rolled_back")}
     assert by == {"log", "witness"}
     assert "records * missing log" in told(found)
+
+
+def test_a_running_server_is_no_difference(made: Made) -> None:
+    """Beside a server that logs, stores and publishes: the unpublished second is tolerated."""
+    with TestClient(create_app(made.settings)) as client:
+        seal(client, made, b"zero")
+        stop = threading.Event()
+
+        def work() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                announce(client, made, made.parties["county-a"].capture(number.to_bytes(4)))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            for _ in range(6):
+                assert differences(made.settings) == []
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_changed_row_on_a_server_is_named(postgres: PostgresServer, tmp_path: Path) -> None:
+    """The same on PostgreSQL: edited, deleted, added, and never mended by it."""
+    with postgres.database() as name:
+        made = make_deployment(tmp_path / "deployment", database_url=postgres.url(name))
+        with TestClient(create_app(made.settings)) as client:
+            seal(client, made)
+        assert differences(made.settings) == []
+        for table in ("records", "texts", "checkpoints", "public_keys"):
+            postgres.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER", name)
+        for order in (
+            "UPDATE records SET received_at = received_at + 1 WHERE log = %s AND idx = 2",
+            "DELETE FROM texts WHERE log = %s AND idx = 1",
+            "UPDATE checkpoints SET note = note || 'x' WHERE log = %s AND size = 3",
+            "INSERT INTO public_keys VALUES (%s, 'county-a', 'ab', 'x')",
+            "UPDATE uploads SET state = 'announced' WHERE log = %s",
+        ):
+            postgres.execute(order, name, (LOG,))
+        assert told(differences(made.settings)) == {
+            "records received_at differs log",
+            "texts * missing log",
+            "checkpoints note differs log",
+            "public_keys * extra log",
+            "uploads state differs log",
+        }
+
+
+def test_only_one_organ_is_looked_at_where_it_is_named(kept: Kept) -> None:
+    """The other organ's rows are left alone, and an unknown one is refused."""
+    kept.edit("UPDATE records SET kind = 'policy' WHERE log = ? AND idx = 1", LOG)
+    folder = str(kept.settings.folder)
+    assert run(["db", "verify", folder, "--organ", "county-b"]) == OK
+    assert run(["db", "verify", folder, "--organ", "county-a", "--json"]) == NO
+    assert run(["db", "verify", folder, "--organ", "nobody"]) == USAGE
