@@ -13,7 +13,7 @@ from evidence.statement import About, SignedStatement
 from service.admission import Admission, Effects, Guard
 from storage.log import Outcome, Receipt
 
-Event = Literal["viewed", "previewed", "exported", "quarantined", "recovered"]
+Event = Literal["viewed", "previewed", "exported", "quarantined", "recovered", "rehashed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ class Metrics:
         "queued",
         "request_seconds",
         "requests",
+        "scrubbed",
         "silent",
         "timestamps_owed",
         "uploaded_bytes",
@@ -55,6 +56,12 @@ class Metrics:
         self.damaged_cosignatures = Counter(
             "fengni_damaged_cosignatures",
             "Kept cosignatures that no longer verify and are left out.",
+            registry=self._registry,
+        )
+        self.scrubbed = Counter(
+            "fengni_scrubbed",
+            "Contents that a scrub re-hashed: ok, damaged, missing, repaired or unreadable.",
+            ("outcome",),
             registry=self._registry,
         )
         self.uploads = Counter(

@@ -99,6 +99,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         s3_ca_file: PEM file of the authorities that may vouch for the server, else the usual ones.
         s3_lock_mode: `compliance`, which no account lifts, or `governance`, which some may.
         s3_timeout_s: how long connecting to the server, and each wait for bytes, may take.
+        scrub_bytes: so many bytes at most are re-hashed in one run of `fengni scrub`.
+        scrub_s: so long at most one run re-hashes.
+        second_folder: a second object store that is a directory, from which objects are repaired.
+        second_s3_endpoint: a second object store that is a bucket: its server.
+        second_s3_bucket: its bucket.
+        second_s3_access_key_file: file that holds the access key to it.
+        second_s3_secret_key_file: file that holds the secret key to it.
     """
 
     folder: Path
@@ -136,6 +143,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     s3_ca_file: Path | None = None
     s3_lock_mode: Literal["compliance", "governance"] = "compliance"
     s3_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 30
+    scrub_bytes: Annotated[int, Meta(ge=1)] = 64 * GIB
+    scrub_s: Seconds = 4 * 3600
+    second_folder: Path | None = None
+    second_s3_endpoint: str | None = None
+    second_s3_bucket: str | None = None
+    second_s3_access_key_file: Path | None = None
+    second_s3_secret_key_file: Path | None = None
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

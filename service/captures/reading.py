@@ -108,7 +108,7 @@ class Reading:
                 "The content has arrived and is being put into the store.",
                 retry_after_s=_RETRY_S,
             )
-        kept = about[0].statement.body["object"]
+        kept = about[-1].statement.body["object"]
         if not isinstance(kept, dict):
             raise TypeError("a stored statement without an object passed its schema")
         version = kept.get("version")

@@ -258,3 +258,22 @@ views = Table(
     Column("organ", _NAME, nullable=False),
     Column("until", Moment, nullable=False),
 )
+
+holdings = Table(
+    "holdings",  # what statements say is kept, and when it was last re-hashed; oldest comes first
+    metadata,
+    Column("log", _NAME, primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),  # of the statement
+    Column("organ", _NAME, nullable=False),
+    Column("capture", _ID),  # None for the reports of earlier runs
+    Column("capture_idx", BigInteger),
+    Column("kind", String(32), nullable=False),  # of the statement: stored, inspected, check
+    Column("object", _ID, nullable=False),
+    Column("version", String(255)),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("media_type", _NAME, nullable=False),
+    Column("draw", BigInteger, nullable=False),  # random: who comes first of those of one age
+    Column("checked_at", Moment, nullable=False),  # at first when it was stored and read back
+    Column("outcome", String(16)),  # ok, damaged, missing, repaired; None before the first run
+    Index(None, "organ", "checked_at", "draw"),
+)
