@@ -33,7 +33,6 @@ from service.scrub.holdings import Holding, count_of, due, note, superseded, tak
 from service.scrub.sampling import most_bad
 from storage import records
 from storage.errors import IntegrityAlarm, NotFound, StorageError
-from storage.log import Appended
 from storage.objects import ObjectStore
 
 REPORT_TYPE = "application/x-ndjson"
@@ -190,12 +189,7 @@ class _Run:
         if result.looked_at:
             body["report"] = self._report(result)
         made = [self._organ.admission.make("check", body)]
-
-        def effects(connection: Connection, _appended: list[Appended]) -> None:
-            """Noted again with the statement: what was looked at, and when."""
-            note(connection, result.looked_at, self._begun_at)
-
-        require_logged(self._organ.admission.submit_own(made, effects=effects).result())
+        require_logged(self._organ.admission.submit_own(made).result())
 
     def _report(self, result: Scrubbed) -> JSONObject:
         """An object with one line for each content that was looked at."""
