@@ -278,6 +278,11 @@ def read_environment(folder: Path | None = None) -> Settings:
     return read_settings({**os.environ, **given})
 
 
+def environment_with(given: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment for a child of it, with some variables set or replaced."""
+    return {**os.environ, **given}
+
+
 def client_config_file() -> Path | None:
     """Where the command line's own settings lie, if the environment names a file."""
     named = os.environ.get(CLIENT_CONFIG)
