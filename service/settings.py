@@ -265,17 +265,20 @@ class Places:
         return self.folder / "heads" / log / "head"
 
 
-def read_environment(folder: Path | None = None) -> Settings:
+def read_environment(
+    folder: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Settings:
     """Read the settings from this process's environment.
 
     Args:
         folder: wins over `FENGNI_FOLDER`.
+        variables: win over the environment's.
 
     Raises:
         SettingsInvalid: see `read_settings`.
     """
     given = {} if folder is None else {f"{PREFIX}FOLDER": str(folder)}
-    return read_settings({**os.environ, **given})
+    return read_settings({**os.environ, **(variables or {}), **given})
 
 
 def environment_with(given: Mapping[str, str]) -> dict[str, str]:

@@ -168,6 +168,23 @@ def demo(
 
 
 @app.command()
+def cluster(
+    local: Annotated[
+        bool, typer.Option("--local", help="Required: it runs on this machine, and only there.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Where the cluster lies.")] = Path(".cluster"),
+    web: Annotated[int, typer.Option(min=1, max=16, help="How many web nodes.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=16, help="How many worker processes.")] = 0,
+) -> None:
+    """Run a trial of many machines on this one: databases, object store, nodes, a TLS proxy."""
+    from service.setup.clustering import run_cluster
+
+    if not local:
+        raise Misused("There is only `fengni cluster --local`; for real machines see deploy/.")
+    run_cluster(folder, web=web, workers=workers, screen=open_screen())
+
+
+@app.command()
 def doctor(
     folder: FolderArgument = None, as_json: JsonOption = False, config: ConfigOption = None
 ) -> int:

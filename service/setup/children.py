@@ -62,7 +62,7 @@ class _Child:
     """One child: how it is spawned, where it listens (0: where it likes), and its process now."""
 
     arguments: tuple[str, ...]
-    port: int
+    port: int | None
     environment: Mapping[str, str] | None
     program: Program | None
     process: "subprocess.Popen[bytes]"
@@ -103,33 +103,31 @@ class Children:
         module: str,
         arguments: Sequence[str | Path],
         *,
-        port: int = 0,
+        port: int | None = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start a module of ours as a child; its output goes to `NAME.log`.
 
         Args:
             name: of the child.
-            module: takes `--port` besides its arguments.
+            module: takes `--port` besides its arguments, if it listens.
             arguments: the others.
-            port: where it is to listen on 127.0.0.1; 0 lets it choose.
+            port: where it is to listen on 127.0.0.1; 0 lets it choose; None for one that does not.
             environment: variables beside this process's own.
         """
         words = (module, *map(str, arguments))
-        process = self._spawn(name, words, port, environment, None)
+        process = self._spawn(name, words, port, environment)
         self._running[name] = _Child(words, port, environment, None, process)
 
     def start_program(self, name: str, program: Program) -> None:
         """Start a foreign program as a child; its output goes to `NAME.log`."""
-        process = self._spawn(name, program.words, 0, None, program)
-        self._running[name] = _Child(program.words, 0, None, program, process)
+        process = self._spawn(name, program.words, None, None)
+        self._running[name] = _Child(program.words, None, None, program, process)
 
     def restart(self, name: str) -> None:
         """Start a child that ended again, where it listened before; waits for nothing."""
         child = self._running[name]
-        child.process = self._spawn(
-            name, child.arguments, child.port, child.environment, child.program
-        )
+        child.process = self._spawn(name, child.arguments, child.port, child.environment)
 
     def pid(self, name: str) -> int:
         """The process id of a child now."""
@@ -160,9 +158,11 @@ class Children:
 
     def is_ready(self, name: str) -> bool:
         """Whether a child has said since its start that it is ready, or its probe says so."""
-        program = self._running[name].program
-        if program is not None:
-            return program.ready()
+        child = self._running[name]
+        if child.program is not None:
+            return child.process.poll() is None and child.program.ready()
+        if child.port is None:  # nobody waits for one that does not listen
+            return child.process.poll() is None
         found = _READY.search(self._log_path(name).read_text("utf-8", "replace"))
         if found:
             self._running[name].port = int(found[1])
@@ -198,11 +198,10 @@ class Children:
         self,
         name: str,
         words: Sequence[str],
-        port: int,
+        port: int | None,
         environment: Mapping[str, str] | None,
-        program: Program | None,
     ) -> "subprocess.Popen[bytes]":
-        listening = () if program else ("--port", str(port))
+        listening = () if port is None else ("--port", str(port))
         ours = (sys.executable, "-m", "service.setup.child", str(os.getpid()))
         with self._fresh_log(name).open("wb") as log:
             return subprocess.Popen(  # noqa: S603  our own module

@@ -47,9 +47,7 @@ class Binaries:
     folder: Path
     account: tuple[int, int] | None
 
-    def run(
-        self, name: str, *arguments: object, folder: Path, given: bytes | None = None
-    ) -> bytes:
+    def run(self, name: str, *arguments: object, folder: Path, given: bytes | None = None) -> bytes:
         """Run one program to its end; returns what it wrote.
 
         Raises:

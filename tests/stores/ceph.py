@@ -15,8 +15,8 @@ from pathlib import Path
 
 import urllib3
 
-from storage.objects.bucket import BucketAddress
 from service.setup.weed import REGION, free_ports
+from storage.objects.bucket import BucketAddress
 from tests.stores.weed import ACCESS_KEY, SECRET_KEY
 from tests.tools import require_tool
 
