@@ -29,6 +29,7 @@ from service.logs import get_logger
 from service.metrics import Metrics
 from service.objects import open_objects
 from service.problems import Problem
+from service.production import require_production
 from service.settings import (
     Deployment,
     LogSettings,
@@ -244,6 +245,7 @@ def open_context(
         StorageError: a store is missing, damaged, held by another process, or rolled back.
     """
     deployment = deployment or read_deployment(settings)
+    require_production(settings, deployment)
     places = Places(settings.folder)
     metrics = metrics or Metrics()
     with ExitStack() as opening:

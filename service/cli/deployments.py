@@ -134,8 +134,9 @@ def serve(
     """Serve a deployment that `fengni init` made, in this process, until it is stopped."""
     import msgspec
 
+    from service.production import find_unsafe, require_production
     from service.serving import serve as run
-    from service.settings import find_unsafe, read_deployment, read_environment
+    from service.settings import read_deployment, read_environment
 
     settings = read_environment(folder=folder)
     given = {"host": host, "port": port}
@@ -143,6 +144,7 @@ def serve(
         settings, **{name: value for name, value in given.items() if value is not None}
     )
     deployment = read_deployment(settings)
+    require_production(settings, deployment)
 
     def listening() -> None:
         """Say where, and what not to rely on."""

@@ -48,6 +48,7 @@ from service.doctor.stores import (
     check_stated,
 )
 from service.doctor.work import check_work
+from service.production import find_unsafe
 from service.settings import (
     AuthoritySettings,
     Deployment,
@@ -56,7 +57,6 @@ from service.settings import (
     Settings,
     SettingsInvalid,
     database_url,
-    find_unsafe,
     read_deployment,
 )
 from storage.db.engine import Database
@@ -118,8 +118,9 @@ def exit_code(found: list[Diagnosis]) -> int:
 
 def _check_settings(settings: Settings, deployment: Deployment) -> Findings:
     yield passed("settings", f"The deployment {deployment.audience} is complete and well formed.")
+    answer = failed if settings.mode == "production" else noted
     for unsafe in find_unsafe(settings, deployment):
-        yield noted("settings.development", f"For development only: {unsafe}.")
+        yield answer("settings.development", f"For development only: {unsafe} [{unsafe.code}].")
 
 
 def _check_log(
