@@ -250,7 +250,7 @@ def open_context(
     metrics = metrics or Metrics()
     with ExitStack() as opening:
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
-        db.require_newest()
+        db.require_schema()
         heads = opening.enter_context(open_heads(settings, deployment))
         texts = opening.enter_context(closing(TextKeys(places.text_keys)))
         objects = open_objects(settings, clock, deployment.object_store)

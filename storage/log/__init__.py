@@ -138,7 +138,7 @@ class Log:
             IntegrityAlarm: something of ours is damaged; `fsck` tells what.
         """
         stores.heads.require_apart(stores.db)
-        stores.db.require_newest()
+        stores.db.require_schema()
         with ExitStack() as opening:
             leadership = opening.enter_context(lead(stores, candidate))
             opening.enter_context(stores.heads.hold())
