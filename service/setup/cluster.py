@@ -300,6 +300,7 @@ def proxy_program(cluster: Cluster, nginx: Path) -> Program:
         key=str(folder / KEY),
         error_log="stderr",
         pid=str(folder / "nginx.pid"),
+        temporary=str(folder),
     )
     write_private(folder / "nginx.conf", nginx_configuration(front).encode())
     command = ("-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")

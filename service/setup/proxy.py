@@ -36,6 +36,11 @@ events {{
 }}
 http {{
   access_log off;  # addresses of phones are personal data
+  client_body_temp_path {temporary}/body;
+  proxy_temp_path {temporary}/proxy;
+  fastcgi_temp_path {temporary}/fastcgi;
+  uwsgi_temp_path {temporary}/uwsgi;
+  scgi_temp_path {temporary}/scgi;
   server_tokens off;
 
   upstream fengni {{
@@ -94,6 +99,7 @@ class Front:
         key: its private key, PEM.
         error_log: file for what goes wrong, or `stderr`.
         pid: file for its process id.
+        temporary: folder for what it must put aside.
     """
 
     listens: Sequence[str]
@@ -102,6 +108,19 @@ class Front:
     key: str
     error_log: str
     pid: str
+    temporary: str
+
+
+IN_CONTAINERS = Front(
+    listens=("8443 ssl",),
+    nodes=("web-1:8000", "web-2:8000"),
+    certificate="/run/tls/proxy.pem",
+    key="/run/tls/proxy.key",
+    error_log="stderr",
+    pid="/tmp/nginx.pid",  # noqa: S108  of the container
+    temporary="/tmp",  # noqa: S108  the same
+)
+"""As `deploy/compose.yaml` runs it."""
 
 
 def nginx_configuration(front: Front) -> str:
@@ -113,6 +132,7 @@ def nginx_configuration(front: Front) -> str:
         key=front.key,
         error_log=front.error_log,
         pid=front.pid,
+        temporary=front.temporary,
     )
 
 

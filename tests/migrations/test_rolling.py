@@ -185,7 +185,7 @@ def test_every_migration_keeps_its_word(postgres: PostgresServer) -> None:
     known: dict[str, sa.Table] = {}
     for script in scripts:
         assert str(script.module.floor) <= script.revision
-        migrate(postgres.url(name, OWNER), service_role=SERVICE, revision=script.revision)
+        migrate(postgres.url(name, OWNER), revision=script.revision)
         with database.read() as connection:
             now = tables_of(connection)
         if script.module.floor < script.revision:
