@@ -130,7 +130,7 @@ def _unsafe_parties(settings: Settings, organ: OrganSettings) -> Iterator[Unsafe
             yield Unsafe("authority_without_tls", authority.name)
     if len(organ.authorities) < _LEAST_AUTHORITIES:
         yield Unsafe("too_few_authorities", organ.id)
-    hosts = {urlsplit(authority.url).hostname for authority in organ.authorities}
+    hosts = {urlsplit(authority.url).netloc for authority in organ.authorities}
     roots = [root.certificate for root in timestamp_roots(settings, organ)]
     if len(hosts) < len(organ.authorities) or len(set(roots)) < len(roots):
         yield Unsafe("authorities_alike", organ.id)

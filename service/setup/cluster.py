@@ -13,10 +13,13 @@ start on them.
     FOLDER/web-1/ web-2/ … worker-1/ …   a node each      FOLDER/registrar/ people/ photos/ journal/
 """
 
+import contextlib
 import secrets
 import shutil
+import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +61,7 @@ from service.setup.proxy import (
     make_local_authority,
     nginx_configuration,
 )
-from service.setup.weed import PLAIN_ACTIONS, PORTS, Account, WeedPlace, find_weed, free_ports
+from service.setup.weed import PLAIN_ACTIONS, PORTS, Account, WeedPlace, find_weed
 from service.transparency.tsa import create_tsa
 from storage.staging import Staging
 
@@ -70,6 +73,7 @@ FIRST = "web-1"
 _BUCKET = "evidence"
 _DATABASES = {EVIDENCE_DB: "fengni", HEADS_DB: "fengni_heads"}
 _FILE = "cluster.json"
+_LOWEST_PORT, _PORTS = 15_000, 15_000
 _NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
 _FIXED = (DEPLOYMENT_FILE, KNOWN_KEYS_FILE, POLICY_FILE, DEVELOPMENT_MARK)
 """What every node gets a copy of, beside the keys."""
@@ -85,6 +89,8 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     service: tuple[str, str]
     web_ports: dict[str, int]
     proxy_ports: tuple[int, int]
+    environment: dict[str, dict[str, str]] = {}
+    """Further variables of single nodes, by name; nothing writes them but whoever edits the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +107,7 @@ class Cluster:
         service: what the nodes may do in the store.
         web_ports: where each web node listens.
         proxy_ports: with TLS, and without for this machine's command line.
+        environment: further variables of single nodes, by name.
     """
 
     folder: Path
@@ -112,6 +119,7 @@ class Cluster:
     service: Account
     web_ports: Mapping[str, int]
     proxy_ports: tuple[int, int]
+    environment: Mapping[str, Mapping[str, str]]
 
     @property
     def first(self) -> Path:
@@ -125,7 +133,8 @@ class Cluster:
 
     def variables(self, node: str) -> dict[str, str]:
         """The settings of one node."""
-        return self.store(self.service) | {f"{PREFIX}NODE": node}
+        own = self.environment.get(node, {})
+        return {**self.store(self.service), f"{PREFIX}NODE": node, **own}
 
     def servers(self) -> dict[str, Program]:
         """The databases and the store, as programs that run."""
@@ -181,10 +190,10 @@ def open_cluster(folder: Path, web: int) -> Cluster:
     make_private_folder(folder)
     if binaries.account is not None:
         _require_entrance(folder)
-    kept = msgspec.json.decode(path.read_bytes(), type=_Kept) if path.exists() else _fresh()
+    kept = msgspec.json.decode(path.read_bytes(), type=_Kept) if path.exists() else fresh_ports()
     names = [f"web-{number}" for number in range(1, web + 1)]
     lacking = [name for name in names if name not in kept.web_ports]
-    ports = {**kept.web_ports, **dict(zip(lacking, free_ports(len(lacking)), strict=True))}
+    ports = {**kept.web_ports, **dict(zip(lacking, _lasting_ports(len(lacking)), strict=True))}
     kept = msgspec.structs.replace(kept, web_ports=ports)
     write_private(path, msgspec.json.format(msgspec.json.encode(kept)))
     binaries = binaries.reachable(folder)
@@ -203,6 +212,7 @@ def open_cluster(folder: Path, web: int) -> Cluster:
         ),
         web_ports={name: ports[name] for name in names},
         proxy_ports=kept.proxy_ports,
+        environment=kept.environment,
     )
 
 
@@ -325,8 +335,9 @@ def parties_of(organ: OrganSettings) -> dict[str, tuple[str, tuple[str, ...]]]:
     }
 
 
-def _fresh() -> _Kept:
-    evidence, heads, secured, plain, *weed = free_ports(4 + len(PORTS))
+def fresh_ports() -> _Kept:
+    """Ports and credentials of a cluster that is to be made."""
+    evidence, heads, secured, plain, *weed = _lasting_ports(4 + len(PORTS))
     return _Kept(
         evidence_port=evidence,
         heads_port=heads,
@@ -336,6 +347,18 @@ def _fresh() -> _Kept:
         web_ports={},
         proxy_ports=(secured, plain),
     )
+
+
+def _lasting_ports(count: int) -> list[int]:
+    """Free ports of 127.0.0.1 below those that connections get, so that they are free later too."""
+    with ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            port = _LOWEST_PORT + secrets.randbelow(_PORTS)
+            with contextlib.suppress(OSError):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                found.append(port)
+        return found
 
 
 def _require_entrance(folder: Path) -> None:
