@@ -90,7 +90,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     web_ports: dict[str, int]
     proxy_ports: tuple[int, int]
     environment: dict[str, dict[str, str]] = {}
-    """Further variables of single nodes, by name; nothing writes them but whoever edits the file."""
+    """Further variables of single nodes, by name, for whoever edits the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
