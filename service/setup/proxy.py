@@ -28,11 +28,12 @@ _PASSED_OVER = "max_fails=1 fail_timeout=2s"
 _LOCAL_SUBJECT = "Fengni LOCAL TRIAL CA"
 _CONFIGURATION = """\
 # Written by service/setup/proxy.py; a test holds this file to it.
-worker_processes 1;
+worker_processes auto;
+worker_rlimit_nofile 65536;
 error_log {error_log} warn;
 pid {pid};
 events {{
-  worker_connections 4096;
+  worker_connections 16384;  # a phone holds one for keepalive_timeout, and one more leads to a node
 }}
 http {{
   access_log off;  # addresses of phones are personal data
