@@ -244,8 +244,7 @@ def open_context(
         SettingsInvalid: the deployment file or a key file is wrong or unsafe.
         StorageError: a store is missing, damaged, held by another process, or rolled back.
     """
-    deployment = deployment or read_deployment(settings)
-    require_production(settings, deployment)
+    deployment = deployment or _safe_deployment(settings)
     places = Places(settings.folder)
     metrics = metrics or Metrics()
     with ExitStack() as opening:
@@ -281,6 +280,12 @@ def open_context(
             new_id=fresh_id,
             close=opening.pop_all().close,
         )
+
+
+def _safe_deployment(settings: Settings) -> Deployment:
+    deployment = read_deployment(settings)
+    require_production(settings, deployment)
+    return deployment
 
 
 @contextmanager
