@@ -8,7 +8,7 @@ from tests.cluster.cluster_process import ClusterProcess, cluster_folder
 from tests.tools import require_tool
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterProcess]:
     """A running cluster of one web node."""
     for tool in ("openssl", "weed"):
