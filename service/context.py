@@ -35,6 +35,7 @@ from service.logs import get_logger
 from service.metrics import Metrics
 from service.objects import open_objects
 from service.problems import Problem
+from service.production import require_production
 from service.ring import KeysInStep
 from service.settings import (
     Deployment,
@@ -215,12 +216,12 @@ def open_context(
         SettingsInvalid: the deployment file or a key file is wrong or unsafe.
         StorageError: a store is missing, damaged, held by another process, or rolled back.
     """
-    deployment = deployment or read_deployment(settings)
+    deployment = deployment or _safe_deployment(settings)
     places = Places(settings.folder)
     metrics = metrics or Metrics()
     with ExitStack() as opening:
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
-        db.require_newest()
+        db.require_schema()
         heads = opening.enter_context(open_heads(settings, deployment))
         texts = opening.enter_context(closing(TextKeys(places.text_keys)))
         objects = open_objects(settings, clock, deployment.object_store)
@@ -257,6 +258,12 @@ def open_context(
             new_id=fresh_id,
             close=opening.pop_all().close,
         )
+
+
+def _safe_deployment(settings: Settings) -> Deployment:
+    deployment = read_deployment(settings)
+    require_production(settings, deployment)
+    return deployment
 
 
 @contextmanager

@@ -138,6 +138,7 @@ def _statuses() -> Mapping[type[Exception], int]:
     from service.setup.databases import SetupRefused
     from service.setup.demo import DemoBusy
     from service.setup.parties import PartyMalformed
+    from service.setup.postgres import ServerMissing
     from service.setup.registrar import Rejected, RequestRefused
     from service.tamper import TamperRefused
     from service.transparency.cosigning import WitnessRefused
@@ -151,6 +152,6 @@ def _statuses() -> Mapping[type[Exception], int]:
         ),
         **dict.fromkeys((PromisesUnreadable, StateRefused), USAGE),
         **dict.fromkeys(no, NO),
-        **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
+        **dict.fromkeys((OpensslMissing, ServerMissing, Unavailable), UNDECIDED),
         **dict.fromkeys((EvidenceError, Refusal, StorageError, StoreUnproven), NO),
     }

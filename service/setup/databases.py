@@ -98,7 +98,7 @@ def require_unused(databases: Databases, log: str, origin: str) -> None:
 def _knows(url: str, log: str) -> bool:
     db = Database(url)
     try:
-        db.require_newest()
+        db.require_schema()
         with db.read() as connection:
             return records.log_of(connection, log) is not None
     except Unavailable:  # nothing was migrated there; whether it answers, the migration will show

@@ -135,7 +135,7 @@ def rebuild_database(
         second: Connection | None = None
         if salvage is not None:
             other = opened.enter_context(closing(Database(salvage)))
-            other.require_newest()
+            other.require_schema()
             second = opened.enter_context(other.read())
         connection = opened.enter_context(new.write())
         return [

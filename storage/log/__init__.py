@@ -120,7 +120,7 @@ class Log(LogReader, OpenLog):
             IntegrityAlarm: something of ours is damaged; `fsck` tells what.
         """
         stores.heads.require_apart(stores.db)
-        stores.db.require_newest()
+        stores.db.require_schema()
         with ExitStack() as opening:
             leadership = opening.enter_context(lead(stores, candidate, taking=confirmed))
             opening.enter_context(stores.heads.hold())

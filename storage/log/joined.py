@@ -71,7 +71,7 @@ class JoinedLog(OpenLog):
         """
         stores = part.stores
         stores.heads.require_apart(stores.db)
-        stores.db.require_newest()
+        stores.db.require_schema()
         self._part = part
         keys = part.signer.verifier_keys
         self.cosignatures = Cosignatures(stores, _organ_of(stores), keys)

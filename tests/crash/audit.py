@@ -24,7 +24,7 @@ from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
 from service.key_files import log_signer
-from service.settings import Places
+from service.settings import Places, database_url
 from storage.db.engine import Database
 from storage.db.tables import records, texts
 from storage.log.serving import published_tile
@@ -61,7 +61,8 @@ class Audit:
         self.attested = attested
         self.ledger = ledger
         self.settings = attested.made.settings
-        self.organ = attested.made.deployment.organs[0]
+        self.deployment = attested.made.deployment
+        self.organ = self.deployment.organs[0]
         self.party = attested.made.parties[self.organ.id]
         self.places = Places(self.settings.folder)
         self.keys = log_signer(self.settings, self.organ.log).verifier_keys
@@ -198,7 +199,7 @@ class Audit:
             .where(records.c.log == self.organ.log.id)
             .order_by(records.c.idx)
         )
-        db = Database(self.places.database_url)
+        db = Database(database_url(self.settings, self.deployment))
         with db.read() as connection:
             rows = connection.execute(query).all()
         db.close()
