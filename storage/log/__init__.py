@@ -152,7 +152,6 @@ class Log:
                 period_s=period_s,
             )
             catch_up(stores, recovered, publisher)
-            publisher.fill_notes()
             sequencer = Sequencer(
                 stores,
                 organ=recovered.organ,
