@@ -58,12 +58,8 @@ class Metrics:
             "Kept cosignatures that no longer verify and are left out.",
             registry=self._registry,
         )
-        self.scrubbed = Counter(
-            "fengni_scrubbed",
-            "Contents that a scrub re-hashed: ok, damaged, missing, repaired or unreadable.",
-            ("outcome",),
-            registry=self._registry,
-        )
+        scrubbed = "Contents that a scrub looked at."
+        self.scrubbed = Counter("fengni_scrubbed", scrubbed, ("outcome",), registry=self._registry)
         self.uploads = Counter(
             "fengni_uploads", "Transfers of content ended.", ("outcome",), registry=self._registry
         )

@@ -123,6 +123,7 @@ class _Run:
         self._ends = time.monotonic() + bounds.seconds
 
     def run(self) -> Scrubbed:
+        """Do the steps of the module."""
         context, organ = self._context, self._organ
         organ.log.require_taking()
         for log in organ.settings.logs:

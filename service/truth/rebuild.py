@@ -196,6 +196,7 @@ class _Rebuild:
     at: datetime
 
     def run(self) -> Rebuilt:
+        """Do steps 3 and 4; the rows are there when the caller commits."""
         parties = parties_of(self.settings, self.organ, self.log)
         read = ReadLog(self.stores, parties.log_keys)
         newest = 0

@@ -134,7 +134,6 @@ class Log(LogReader, OpenLog):
                 period_s=period_s,
             )
             catch_up(stores, recovered, publisher)
-            publisher.fill_notes()
             sequencer = Sequencer(
                 stores,
                 organ=recovered.organ,

@@ -26,6 +26,7 @@ from storage.db.tables import (
     Moment,
     checkpoints,
     cosignatures,
+    holdings,
     logs,
     public_keys,
     records,
@@ -197,7 +198,7 @@ def compare_ends(
 
 def compare_strays(connection: Connection, known: Sequence[str]) -> Iterator[Difference]:
     """Evidence rows, and logs, that are of no log of the deployment."""
-    for table in (*EVIDENCE, logs):
+    for table in (*EVIDENCE, logs, holdings):
         log = table.c.id if table is logs else table.c.log
         strange = select(log, func.count()).where(log.not_in(known)).group_by(log)
         for name, count in connection.execute(strange):

@@ -114,7 +114,10 @@ def compare(witnessed: Iterable[WitnessAnswer], size: int, root_at: Callable[[in
 
 
 def catch_up(stores: LogStores, recovered: Recovered, publisher: Publisher) -> None:
-    """Grow the tree to the head, publishing full bundles on the way so that memory is bounded."""
+    """Grow the tree to the head, publishing full bundles on the way so that memory is bounded.
+
+    Checkpoints that an older version did not publish are published now.
+    """
     tree, start, end = recovered.tree, recovered.published.size, recovered.head.size
     frontier = tree.frontier(start)
     for first in range(start, end, CATCH_UP_LEAVES):
@@ -124,6 +127,7 @@ def catch_up(stores: LogStores, recovered: Recovered, publisher: Publisher) -> N
                 tree.add(frontier.append(leaf_hash))
         if last < end:
             publisher.publish_full(last)
+    publisher.fill_notes()
 
 
 def _newest(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> tuple[str, CommittedHead]:

@@ -30,7 +30,6 @@ COLUMNS = [
 NAMES = [f"{table.name}.{column.name}" for table, column in COLUMNS]
 
 UNNOTICED = {
-    "logs.created_at": "when the row was made, by our word alone; nothing is computed from it",
     "cosignatures.received_at": "our word for when it came: the witness's own time is signed;"
     " only one that cannot be (before the checkpoint, or in the future) is noticed",
     "timestamps.received_at": "our word for when it came: the authority's own time is signed;"
