@@ -33,7 +33,7 @@ def urls_of(*processes: ServerProcess) -> list[str]:
 
 
 def test_every_node_takes_announcements_of_every_organ(nodes: Nodes) -> None:
-    """Three nodes, two organs: each answer has its proof, whoever leads, and nobody is sent away."""
+    """Three nodes, two organs: each answer has its proof, and nobody is sent away."""
     first, second, third = nodes.node(), nodes.node(), nodes.node()
     for organ in ORGANS:
         assert nodes.leader(organ, [first, second, third]) is first

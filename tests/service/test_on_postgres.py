@@ -65,7 +65,9 @@ def test_a_photo_goes_its_whole_course(client: Client, made: Made) -> None:
     assert changed == []
     assert [one.id for one in report.captures] == [capture]
     assert custody(client, made, capture) == ["viewed", "exported"]
-    assert client.get("/readyz").json() == {"status": "ready", "failed": []}
+    ready = client.get("/readyz").json()
+    assert (ready["status"], ready["failed"]) == ("ready", [])
+    assert [one["leads"] for one in ready["logs"]] == [True, True]
     assert b"fengni_" in client.get("/metrics").content
     listed = get(client, made, "/v1/captures").json()
     assert [one["id"] for one in listed["items"]] == [capture]
