@@ -16,6 +16,7 @@ from tests.service.nodes import Nodes, until
 from tests.service.server_process import ServerProcess
 
 FIRST, SECOND = ORGANS
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture
