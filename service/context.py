@@ -203,22 +203,18 @@ def open_context(
 
     Args:
         settings: from the environment.
-        witnessed: asks an organ's witnesses what they know of its log, before it may sign; where
-            too few answer the log is open for reading until `Log.confirm`.
+        witnessed: asks an organ's witnesses what they know of its log, before it may sign.
         published: told of each publication, in the publisher's thread; must only wake somebody.
         clock: now, UTC.
-        metrics: counts; new ones where none are given.
-        deployment: instead of what the deployment file says, for one that is about to change.
-        relay: makes the courier of a log, where the process is one of several: with a database
-            server, each log is then led or followed. Without it each log is led, or not opened.
+        metrics: counts.
+        deployment: instead of what the deployment file says, where it is about to change.
+        relay: makes couriers, where several nodes share the logs; else each log is led here.
 
     Raises:
-        SettingsInvalid: the deployment file or a key file is wrong or unsafe.
-        StorageError: a store is missing, damaged, held by another process, or rolled back.
+        SettingsInvalid, StorageError: a file is wrong, or a store missing, damaged or put back.
     """
     deployment = deployment or _safe_deployment(settings)
-    places = Places(settings.folder)
-    metrics = metrics or Metrics()
+    places, metrics = Places(settings.folder), metrics or Metrics()
     with ExitStack() as opening:
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
         db.require_schema()
@@ -227,18 +223,13 @@ def open_context(
         objects = open_objects(settings, clock, deployment.object_store)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs, closed = dict[str, Organ](), dict[str, Closed]()
-        notices = Notices(db) if relay is not None and db.path is None else None
-        if notices is not None:
-            notices.start()
-            opening.callback(notices.close)
+        notices = opening.enter_context(_listening(db, relay))
         for organ in deployment.organs:
             stores = log_stores(places, organ.log, db, texts, heads)
             log = open_log(stores, organ, settings, witnessed, published, clock, notices)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
-            _expect_witnesses(log.cosignatures, organ.log, organs[organ.id].policy, metrics)
-            if relay is not None and isinstance(log, JoinedLog):
-                log.join(relay(organs[organ.id].admission))
+            _begin(organs[organ.id], relay, metrics)
             for ended in organ.closed_logs:
                 stores = log_stores(places, ended, db, texts, heads)
                 closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
@@ -264,6 +255,20 @@ def _safe_deployment(settings: Settings) -> Deployment:
     deployment = read_deployment(settings)
     require_production(settings, deployment)
     return deployment
+
+
+@contextmanager
+def _listening(db: Database, relay: Relay | None) -> Generator[Notices | None]:
+    """Be woken by other nodes for the length of the block; None where there are none."""
+    if relay is None or db.path is not None:
+        yield None
+        return
+    notices = Notices(db)
+    notices.start()
+    try:
+        yield notices
+    finally:
+        notices.close()
 
 
 @contextmanager
@@ -328,6 +333,13 @@ def _open_organ(
             policy=witness_policy(settings, organ),
             roots=timestamp_roots(settings, organ),
         )
+
+
+def _begin(organ: Organ, relay: Relay | None, metrics: Metrics) -> None:
+    """Join the organ's log where it is one that several nodes have open."""
+    _expect_witnesses(organ.log.cosignatures, organ.settings.log, organ.policy, metrics)
+    if relay is not None and isinstance(organ.log, JoinedLog):
+        organ.log.join(relay(organ.admission))
 
 
 def _open_closed(

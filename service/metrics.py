@@ -78,6 +78,23 @@ class Metrics:
             ("kind", "state"),
             registry=self._registry,
         )
+        self.silent = Gauge(
+            "fengni_silent",
+            "Failures in a row of a witness or time-stamp authority; 0 where it answers.",
+            ("party",),
+            registry=self._registry,
+        )
+        self.timestamps_owed = Gauge(
+            "fengni_timestamps_owed",
+            "Checkpoints that others have stamped and this authority has not yet.",
+            ("authority",),
+            registry=self._registry,
+        )
+
+        self._count_logs()
+
+    def _count_logs(self) -> None:
+        """Register what tells of logs that several nodes may lead."""
         self.log_leads = Gauge(
             "fengni_log_leads",
             "1 where this process sequences the log, as of this reading.",
@@ -94,18 +111,6 @@ class Metrics:
             "fengni_log_waited_seconds",
             "How long the oldest statement waits here for the node that leads the log.",
             ("log",),
-            registry=self._registry,
-        )
-        self.silent = Gauge(
-            "fengni_silent",
-            "Failures in a row of a witness or time-stamp authority; 0 where it answers.",
-            ("party",),
-            registry=self._registry,
-        )
-        self.timestamps_owed = Gauge(
-            "fengni_timestamps_owed",
-            "Checkpoints that others have stamped and this authority has not yet.",
-            ("authority",),
             registry=self._registry,
         )
 

@@ -190,9 +190,11 @@ def _raised(refusal: _Refusal) -> Exception:
     sort = _SORTS.get(refusal.code)
     if sort is None:
         return LeaderMistake("the node that leads this log made a mistake")
-    if issubclass(sort, StorageError):
-        return sort(refusal.detail)
-    return sort(refusal.detail, pointer=refusal.pointer)
+    of_store = issubclass(sort, StorageError)
+    error: Exception = (
+        sort(refusal.detail) if of_store else sort(refusal.detail, pointer=refusal.pointer)
+    )
+    return error
 
 
 def _named(module: ModuleType, root: type[Any]) -> dict[str, type[Any]]:

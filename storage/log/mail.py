@@ -37,14 +37,16 @@ WITH asked AS (
 SELECT array_agg(id ORDER BY id), pg_notify(%(leader)s, %(log)s) FROM asked
 """  # noqa: S608 - the clock's expression is ours
 _TAKE = """
-SELECT id, request FROM announcements
+SELECT id, request, channel, asked_at FROM announcements
 WHERE log = %(log)s AND NOT answered AND id <> ALL (%(taken)s) ORDER BY id LIMIT %(most)s
 """
 _ANSWER = """
 WITH given AS (
     UPDATE announcements SET answered = true, answer = one.answer, request = ''
-    FROM unnest(%(ids)s::bigint[], %(answers)s::bytea[]) AS one (id, answer)
+    FROM unnest(%(ids)s::bigint[], %(answers)s::bytea[], %(channels)s::text[], %(times)s::bigint[])
+        AS one (id, answer, channel, asked_at)
     WHERE announcements.id = one.id AND NOT announcements.answered
+        AND announcements.channel = one.channel AND announcements.asked_at = one.asked_at
     RETURNING announcements.channel)
 SELECT pg_notify(channel, %(log)s) FROM (SELECT DISTINCT channel FROM given) AS told
 """
@@ -54,17 +56,24 @@ RETURNING id, answer
 """
 _MISSING = """
 SELECT one.id FROM unnest(%(ids)s::bigint[]) AS one (id)
-WHERE NOT EXISTS (SELECT FROM announcements WHERE announcements.id = one.id)
+WHERE NOT EXISTS (
+    SELECT FROM announcements WHERE announcements.id = one.id AND channel = %(mine)s)
 """
 _DROP = "DELETE FROM announcements WHERE id = ANY (%(ids)s)"
 _SWEEP = f"DELETE FROM announcements WHERE log = %(log)s AND asked_at < {_NOW_MS} - {KEPT_S * 1000}"  # noqa: S608
 
 
 class Letter(NamedTuple):
-    """A row's id with its request or its answer."""
+    """A row's id with its request or its answer, and whose it is.
+
+    A crash of the server may count ids from the beginning again, so a leader answers a row that has
+    also the channel and the time that it took.
+    """
 
     id: int
     content: bytes
+    channel: str = ""
+    asked_at: int = 0
 
 
 class Mail:
@@ -135,8 +144,13 @@ class Mail:
         Raises:
             Unavailable: the server does not answer; it may be done.
         """
-        ids, answers = [one.id for one in letters], [one.content for one in letters]
-        self._run(_ANSWER, {"ids": ids, "answers": answers})
+        values: dict[str, object] = {
+            "ids": [one.id for one in letters],
+            "answers": [one.content for one in letters],
+            "channels": [one.channel for one in letters],
+            "times": [one.asked_at for one in letters],
+        }
+        self._run(_ANSWER, values)
 
     def collect(self) -> list[Letter]:
         """Take this process's answers away.
@@ -147,12 +161,12 @@ class Mail:
         return [Letter(*row) for row in self._run(_COLLECT, {"mine": self._channel})]
 
     def missing(self, ids: Sequence[int]) -> list[int]:
-        """Those of these rows that are not there.
+        """Those of this process's rows that are not there.
 
         Raises:
             Unavailable: the server does not answer.
         """
-        return [row[0] for row in self._run(_MISSING, {"ids": list(ids)})]
+        return [row[0] for row in self._run(_MISSING, {"ids": list(ids), "mine": self._channel})]
 
     def drop(self, ids: Sequence[int]) -> None:
         """Remove rows for which nobody waits any more.

@@ -88,7 +88,8 @@ class Relay:
                 self._answer()
                 taken = self._take()
                 self._sweep()
-            except StorageError:  # the server is away: tried again
+            except StorageError:  # the server is away, and may have lost rows: all is taken again
+                self._taken.clear()
                 time.sleep(POLL_S)
                 continue
             with self._wake:
@@ -104,25 +105,25 @@ class Relay:
             try:
                 answer = self._submit(self._courier.unpack(letter.content))
             except Exception as error:  # noqa: BLE001 - a foreign row: whatever is wrong with it
-                self._note(letter.id, error)
+                self._note(letter, error)
             else:
-                answer.add_done_callback(partial(self._done, letter.id))
+                answer.add_done_callback(partial(self._done, letter))
         return len(letters)
 
-    def _done(self, row: int, answer: Future[list[Outcome]]) -> None:
+    def _done(self, letter: Letter, answer: Future[list[Outcome]]) -> None:
         """Runs in the log's thread."""
         fault = answer.exception()
         if not isinstance(fault, Exception):
-            self._note(row, answer.result())
+            self._note(letter, answer.result())
         else:
-            self._note(row, fault)
+            self._note(letter, fault)
 
-    def _note(self, row: int, answer: list[Outcome] | Exception) -> None:
+    def _note(self, letter: Letter, answer: list[Outcome] | Exception) -> None:
         if isinstance(answer, Exception) and self._halted():
             return  # it stays for the next leader
         packed = self._courier.pack_answer(answer)
         with self._wake:
-            self._answered.append(Letter(row, packed))
+            self._answered.append(letter._replace(content=packed))
             self._wake.notify()
 
     def _answer(self) -> None:

@@ -14,7 +14,7 @@ import httpx
 
 from tests.tools import ROOT
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 RUN = """
 from service.serving import serve

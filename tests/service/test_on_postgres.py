@@ -65,7 +65,9 @@ def test_a_photo_goes_its_whole_course(client: Client, made: Made) -> None:
     assert changed == []
     assert [one.id for one in report.captures] == [capture]
     assert custody(client, made, capture) == ["viewed", "exported"]
-    assert client.get("/readyz").json() == {"status": "ready", "failed": []}
+    ready = client.get("/readyz").json()
+    assert (ready["status"], ready["failed"]) == ("ready", [])
+    assert [one["leads"] for one in ready["logs"]] == [True, True]
     assert b"fengni_" in client.get("/metrics").content
     listed = get(client, made, "/v1/captures").json()
     assert [one["id"] for one in listed["items"]] == [capture]
@@ -186,7 +188,7 @@ def test_a_deployment_is_made_on_two_servers(
     assert list((folder / "db").iterdir()) == []
     settings = read_settings({"FENGNI_FOLDER": str(folder), "FENGNI_DISK_RESERVE_BYTES": "0"})
     context = open_context(settings)
-    stores = context.organs["county-bureau"].log._stores
+    stores: LogStores = context.organs["county-bureau"].log._stores  # type: ignore[attr-defined]
     assert isinstance(stores.heads, SharedHead)
     assert stores.heads.read().size == 1
     assert context.organs["county-bureau"].log.status().halted is None

@@ -44,7 +44,7 @@ from service.truth.rebuild import rebuild_database
 from storage import records
 from storage.db.engine import Database
 from storage.errors import LogRolledBack
-from storage.log import Log
+from storage.log import Log, OpenLog
 from storage.log.texts import TextKeys
 from tests.postgres import PostgresServer
 from tests.service.attested_maker import Attested, make_attested
@@ -259,7 +259,11 @@ def package_of(settings: Settings, captures: dict[str, str]) -> bytes:
 
 
 def part_of(
-    context: Context, organ: OrganSettings, log: LogSettings, opened: Log, captures: dict[str, str]
+    context: Context,
+    organ: OrganSettings,
+    log: LogSettings,
+    opened: Log | OpenLog,
+    captures: dict[str, str],
 ) -> Contents:
     """What a package holds of one log."""
     shelf = Shelf(
