@@ -6,7 +6,7 @@ Written out and not taken from `storage.db.tables`: history does not change when
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
+revision = "0004"
 down_revision = "0003"
 floor = "0001"
 branch_labels = None
