@@ -42,7 +42,8 @@ class FieldParty(Party):
 
     def sign(self, kind: str, body: Any, **options: Any) -> SignedStatement:  # noqa: ANN401
         """Make and sign a statement for this deployment."""
-        return super().sign(kind, body, **{"audience": self.audience, **options})
+        options.setdefault("audience", self.audience)
+        return super().sign(kind, body, **options)
 
 
 def party_of(folder: Path) -> tuple[FieldParty, str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -22,7 +23,7 @@ def commands(page: str) -> Iterator[str]:
 def problem(command: str) -> str | None:
     """What of a command the program does not know; None if it knows all."""
     words = command.split()[1:]
-    found = get_command(app)
+    found: Any = get_command(app)
     path: list[str] = []
     while words and hasattr(found, "commands"):
         word = words.pop(0)
