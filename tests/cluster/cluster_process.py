@@ -70,6 +70,12 @@ class ClusterProcess(DemoProcess):
         self.process.stdin.close()
         return self.process.wait(END_TIMEOUT_S)
 
+    def kill(self) -> None:
+        """Kill it like a power cut would; its children must go with it."""
+        super().kill()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
     def logs(self) -> str:
         """The last lines of every part."""
         found = sorted((self.folder / "logs").glob("*.log"))

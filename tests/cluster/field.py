@@ -18,7 +18,6 @@ from typing import Any
 
 import httpx
 
-from evidence.canonical import JSONObject
 from evidence.keys import P256Signer
 from evidence.statement import SignedStatement
 from tests.crash.ledger import Announced, Ledger, Sending, content_of
@@ -41,9 +40,10 @@ class FieldParty(Party):
 
     audience: str
 
-    def sign(self, kind: str, body: JSONObject, **options: Any) -> SignedStatement:  # noqa: ANN401
+    def sign(self, kind: str, body: Any, **options: Any) -> SignedStatement:  # noqa: ANN401
         """Make and sign a statement for this deployment."""
-        return super().sign(kind, body, **({"audience": self.audience} | options))
+        options.setdefault("audience", self.audience)
+        return super().sign(kind, body, **options)
 
 
 def party_of(folder: Path) -> tuple[FieldParty, str]:

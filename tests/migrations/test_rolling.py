@@ -31,7 +31,7 @@ from tests.tools import ROOT
 
 FOLDER = Path(storage.db.migrations.__file__).parent
 ANSWERS = 10
-PATIENCE_S = 120
+PATIENCE_S = 240
 NEXT = f"{int(newest_revision()) + 1:04d}"
 ADDS = """\
     op.add_column("uploads", sa.Column("note", sa.String(64)))
@@ -103,7 +103,7 @@ def takes(tmp_path: Path) -> Program:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_old_node_works_on_while_the_schema_grows(
     postgres: PostgresServer, name: str, tmp_path: Path, adds: Program
 ) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -24,6 +24,7 @@ from service.fsck import check_logs
 from service.settings import Places, SettingsInvalid, read_deployment, read_settings
 from storage.db.engine import Database
 from storage.errors import Unavailable
+from storage.log import Log
 from storage.log.shared_heads import SharedHead
 from tests.postgres import OWNER, PostgresServer
 from tests.service.deployment_maker import PHOTO, Made, bearer, make_deployment, wire
@@ -188,7 +189,7 @@ def test_a_deployment_is_made_on_two_servers(
     assert list((folder / "db").iterdir()) == []
     settings = read_settings({"FENGNI_FOLDER": str(folder), "FENGNI_DISK_RESERVE_BYTES": "0"})
     context = open_context(settings)
-    stores: LogStores = context.organs["county-bureau"].log._stores  # type: ignore[attr-defined]
+    stores = cast("Log", context.organs["county-bureau"].log)._stores
     assert isinstance(stores.heads, SharedHead)
     assert stores.heads.read().size == 1
     assert context.organs["county-bureau"].log.status().halted is None
