@@ -17,6 +17,7 @@ from tests.service.truth_maker import differences
 
 pytestmark = pytest.mark.slow
 ELSEWHERE = {
+    "announcements": "used on PostgreSQL alone; each is verified again (test_joined_log)",
     "leaders": "used on PostgreSQL alone; who changes an epoch ends the leader (test_log_leading)",
 }
 """Tables in which a deployment on SQLite has no rows, and where they are tried instead."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from evidence.report import Outcome
 from evidence.verify import verify_package
@@ -22,7 +22,7 @@ from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
 from service.settings import Places, SettingsInvalid, read_deployment, read_settings
-from storage.db.engine import Database
+from storage.db.engine import Database, migrate
 from storage.errors import Unavailable
 from storage.log import Log
 from storage.log.shared_heads import SharedHead
@@ -233,9 +233,15 @@ def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A deployment on SQLite of an earlier version is refused until `fengni migrate` was given."""
     monkeypatch.delenv("FENGNI_FOLDER", raising=False)
     made = make_deployment(tmp_path / "deployment")
-    db = Database(Places(made.settings.folder).database_url)
+    first = f"sqlite:///{tmp_path / 'first.db'}"
+    migrate(first, revision="0001")
+    db, older = Database(Places(made.settings.folder).database_url), Database(first)
+    with older.read() as connection:
+        known = set(inspect(connection).get_table_names())
+    older.close()
     with db.write() as connection:
-        connection.execute(text("DROP TABLE leaders"))
+        for name in set(inspect(connection).get_table_names()) - known:
+            connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     with pytest.raises(Unavailable, match="migrate"):
         db.require_schema()
