@@ -30,9 +30,10 @@ from service.captures.routes import (
     get_statements,
 )
 from service.captures.sandbox import Sandbox
+from service.captures.transfers import Transfers
 from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
-from service.context import Context, Organ, fresh_id, open_context
+from service.context import Context, Organ, candidate_of, fresh_id, open_context
 from service.edge import AnyRequest, Deadline, Edge, answer_options, exception_handlers
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
@@ -196,15 +197,20 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
     arrivals = Arrivals(context.db, workers[0].wake)
     arrivals.start()
     opening.callback(arrivals.close)
-    inbox = Inbox(context, arrivals)
+    transfers = Transfers(context.db, f"{candidate_of(context.settings).node} {context.new_id()}")
+    transfers.start()
+    opening.callback(transfers.close)
+    inbox = Inbox(context, arrivals, transfers)
     opening.callback(inbox.close)
-    adopting = Adopting(context, inbox)
+    adopting = Adopting(context, inbox, transfers)
     opening.callback(confirming.close)
     confirming.start()
     if context.verdict is not None:
         require_proven(context.settings, context.verdict)
     if confirming.working_logs() is None:
         adopting.put_unknown_aside()
+    adopting.start()
+    opening.callback(adopting.close)
     attesting = Attesting(context, published)
     for thread in (*workers, attesting):
         thread.start()

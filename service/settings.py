@@ -89,8 +89,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         objects_unproven: what happens where the bucket fails its self-test: `refuse` to start, or
             start and `state` the level `s3-unproven` of everything that is stored.
         intake_days: for how many days a new object is locked at least; locks only grow.
+        tiles: where the logs' public files lie: `local`, or `s3`, a bucket without locks that every
+            node reads, and the leader of a log writes.
+        staging: where uploads wait: `local`, or `s3`, a bucket without locks, so that what one node
+            received another one can store; needs `objects` in `s3`.
         s3_endpoint: `https://host` or `https://host:port` of the S3 server.
         s3_bucket: the bucket; `fengni init` makes it with Object Lock where there is none.
+        s3_tiles_bucket: the bucket of the public files, and of nothing else.
+        s3_staging_bucket: the bucket of uploads on their way, and of nothing else.
         s3_region: as the server calls it.
         s3_access_key: of the account that puts objects; better in a file.
         s3_access_key_file: file that holds the access key and nothing else.
@@ -126,8 +132,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     objects: Literal["local", "s3"] = "local"
     objects_unproven: Literal["refuse", "state"] = "refuse"
     intake_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
+    tiles: Literal["local", "s3"] = "local"
+    staging: Literal["local", "s3"] = "local"
     s3_endpoint: str | None = None
     s3_bucket: str | None = None
+    s3_tiles_bucket: str | None = None
+    s3_staging_bucket: str | None = None
     s3_region: str = "us-east-1"
     s3_access_key: Secret | None = None
     s3_access_key_file: Path | None = None
@@ -242,10 +252,6 @@ class Places:
         """Uploads on their way; on the object store's file system."""
         return self.folder / "staging"
 
-    def waiting(self, key: str, sha256: str) -> Path:
-        """Where `storage.staging` keeps a finished upload until it is an object."""
-        return self.staging / "waiting" / f"{key}.{sha256}"
-
     @property
     def text_keys(self) -> Path:
         """The key file of the encrypted texts."""
@@ -358,7 +364,8 @@ def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
         ]
         if not organ.witnesses:
             found.append(f"the organ {organ.id} has no witness")
-    if settings.objects == "s3" and not (settings.s3_endpoint or "").startswith("https://"):
+    in_s3 = "s3" in (settings.objects, settings.tiles, settings.staging)
+    if in_s3 and not (settings.s3_endpoint or "").startswith("https://"):
         found.append("the object store is spoken to without TLS")
     if settings.disk_reserve_bytes < GIB:
         found.append("the disk reserve is below 1 GiB")

@@ -90,7 +90,7 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
             found += _check_log(settings, deployment, organ, db, at)  # 3
         found += _asked("objects", lambda: check_objects(settings, lambda: at))  # 4
         found += _asked("objects", lambda: check_kept(settings, deployment.organs, db, at))
-        found += _asked("captures", lambda: check_captures(places, deployment.organs, db))
+        found += _asked("captures", lambda: check_captures(settings, deployment.organs, db, at))
         found += _asked("work", lambda: check_work(settings, deployment, db, at))
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
@@ -130,7 +130,7 @@ def _check_log(
     texts = TextKeys(places.text_keys)
     try:
         with open_heads(settings, deployment) as heads:
-            stores = log_stores(places, organ.log, db, texts, heads)
+            stores = log_stores(settings, organ.log, db, texts, heads)
             found = _asked("log", lambda: check_heads(settings, organ, stores))
             found += _asked("witness", lambda: check_witnesses(settings, organ, stores, at))
     finally:

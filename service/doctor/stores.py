@@ -36,7 +36,7 @@ from storage.log.tree import LogTree
 from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.local import LocalObjects
 from storage.objects.s3 import S3Objects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 
 _MOST_CHECKS = 1_000_000
 _CANARY = b"fengni doctor: the first bytes under this name\n"
@@ -169,7 +169,7 @@ def check_stated(settings: Settings, organ: OrganSettings, db: Database) -> Find
 def _tries(folder: Path) -> bool:
     """Whether a name once given keeps its bytes: the same again is fine, others are refused."""
     objects = LocalObjects.create(folder / "objects", store_id="doctor")
-    staging = Staging.create(folder / "staging", reserve_bytes=0)
+    staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
     first = _stage(staging, "first", _CANARY)
     name = objects.put_once(first).name
     again = objects.put_once(_stage(staging, "again", _CANARY))
@@ -180,7 +180,7 @@ def _tries(folder: Path) -> bool:
         return again.name == name and stream.read() == _CANARY
 
 
-def _stage(staging: Staging, key: str, data: bytes) -> StagedFile:
+def _stage(staging: StagingFolder, key: str, data: bytes) -> StagedFile:
     writer = staging.begin(key, len(data))
     writer.write(data)
     return writer.finish()

@@ -25,7 +25,7 @@ from pathlib import Path
 from storage.objects.bucket import Bucket, BucketAddress
 from storage.objects.locks import LockMode
 from storage.objects.s3 import Intake, S3Objects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.stores.weed import running_weed
 
 MIB = 1 << 20
@@ -57,7 +57,7 @@ class Ways:
             )
         )
         self._plain.make()
-        self._staging = Staging.create(folder / "staging", reserve_bytes=0)
+        self._staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
 
     def straight(self, data: bytes, number: int) -> None:
         """One call of the SDK."""
