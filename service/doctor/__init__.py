@@ -8,7 +8,7 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 1. settings and deployment file, what is for development only
 2. database: schema, integrity, and evidence rows that refuse to be changed
 3. each log: database, head store, published tiles and witnesses agree on size and root; what
-   witnesses gave holds, and covers whatever is old enough
+   witnesses gave holds, and covers whatever is old enough; what a bucket of tiles compares
 4. the object store: creates once, what really protects an object; a bucket's self-test, and the
    last one that the server stated in its log; every content that the log names is there, what is
    there is re-hashed, and what nobody names is reported; the rows of contents, and those of work,
@@ -46,6 +46,7 @@ from service.doctor.stores import (
     check_heads,
     check_objects,
     check_stated,
+    check_tiles,
 )
 from service.doctor.work import check_work
 from service.settings import (
@@ -132,6 +133,7 @@ def _check_log(
         with open_heads(settings, deployment) as heads:
             stores = log_stores(settings, organ.log, db, texts, heads)
             found = _asked("log", lambda: check_heads(settings, organ, stores))
+            found += _asked("tiles", lambda: check_tiles(stores))
             found += _asked("witness", lambda: check_witnesses(settings, organ, stores, at))
     finally:
         texts.close()

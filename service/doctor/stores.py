@@ -37,6 +37,7 @@ from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.local import LocalObjects
 from storage.objects.s3 import S3Objects
 from storage.staging.folder import StagingFolder
+from storage.tiles.s3 import S3Tiles
 
 _MOST_CHECKS = 1_000_000
 _CANARY = b"fengni doctor: the first bytes under this name\n"
@@ -111,6 +112,22 @@ def check_heads(settings: Settings, organ: OrganSettings, stores: LogStores) -> 
         yield passed("log.published", f"{shown.size} entries are published under a known root.")
     LogTree.load(stores.tiles, shown.size, shown.root)
     yield passed("log.tiles", f"The tiles lead to the root of {shown.size} entries.")
+
+
+def check_tiles(stores: LogStores) -> Findings:
+    """What the tile store's server compares when it is asked to, tried on a canary."""
+    if not isinstance(stores.tiles, S3Tiles):
+        return
+    found = stores.tiles.conditions()
+    if found.replaces_known:
+        told = "The server lets no deposed node replace a newer published checkpoint."
+        yield passed("tiles.conditions", told)
+    else:
+        yield noted(
+            "tiles.conditions",
+            "The server ignores If-Match: a node that was deposed in the middle of a publication"
+            " may show an older checkpoint until the leader's next one.",
+        )
 
 
 def check_objects(settings: Settings, clock: Callable[[], datetime]) -> Findings:

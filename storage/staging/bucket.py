@@ -43,6 +43,7 @@ from storage.staging.pieces import (
     PiecesWriter,
     StagedPieces,
     Straight,
+    has_pieces,
     open_pieces,
     read_head,
 )
@@ -176,8 +177,12 @@ class StagingBucket:
                 strangers.append(one.key.removeprefix(WAITING))
             elif head is not None:
                 abandoned.pop((match[1], head.transfer), None)
-                if not is_live(match[1]):
+                if is_live(match[1]):
+                    continue
+                if has_pieces(self._files, match[1], head.transfer, head.pieces):
                     finished.append(self.waiting(match[1], match[2], head.size_bytes))
+                else:
+                    strangers.append(one.key.removeprefix(WAITING))
         self._keep_quarantined(abandoned)
         for pieces in abandoned.values():  # 3
             self._files.remove(pieces)

@@ -190,30 +190,36 @@ class PiecesWriter:
         self._buffer = io.BytesIO()
 
     def _complete(self, staged: StagedPieces) -> None:
-        """Write the head, and find out whether somebody took the pieces for abandoned."""
-        try:
-            held = read_head(self._files, staged.name)
-        except NotFound:
-            head = f"fengni-staged 1 {self._transfer} {len(self._sent)} {self.size_bytes}\n"
-            self._files.put(staged.name, head.encode() + self._buffer.getvalue())
-            prefix = f"{PIECES}{self._key}/{self._transfer}/"
-            left = {one.key for one in self._files.list(prefix)} if self._sent else set[str]()
-            if not left.issuperset(self._sent):
-                self._forget([staged.name])
-                raise Unavailable("the upload was given up meanwhile; it begins again") from None
-            self._sent = []
-        else:
-            self._require_equal(staged, held)
+        """Write the head, and find out whether somebody took the pieces for abandoned.
+
+        From the moment the head may be there the pieces are no longer this writer's to remove:
+        where the server did not answer, the upload is complete or swept one day.
+        """
+        if self._is_there(staged):
+            self.discard()
+            return
+        sent, self._sent = self._sent, []
+        head = f"fengni-staged 1 {self._transfer} {len(sent)} {self.size_bytes}\n"
+        self._files.put(staged.name, head.encode() + self._buffer.getvalue())
+        if not has_pieces(self._files, self._key, self._transfer, len(sent)):
+            self._forget([staged.name])
+            raise Unavailable("the upload was given up meanwhile; it begins again")
         self.discard()
 
-    def _require_equal(self, staged: StagedPieces, held: Head) -> None:
-        """What waits under the same name must be these bytes; then these are not needed."""
+    def _is_there(self, staged: StagedPieces) -> bool:
+        """Whether these very bytes wait under this name already; what lacks pieces does not."""
         digest = hashlib.sha256()
-        with staged.open() as stream:
-            while piece := stream.read(_BUFFER_BYTES):
-                digest.update(piece)
-        if (digest.hexdigest(), held.size_bytes) != (staged.sha256, staged.size_bytes):
+        size_bytes = 0
+        try:
+            with staged.open() as stream:
+                while piece := stream.read(_BUFFER_BYTES):
+                    digest.update(piece)
+                    size_bytes += len(piece)
+        except NotFound:
+            return False
+        if (digest.hexdigest(), size_bytes) != (staged.sha256, staged.size_bytes):
             raise IntegrityAlarm("damaged bytes lie in staging under the digest of this upload")
+        return True
 
     def _forget(self, keys: list[str]) -> None:
         try:
@@ -284,6 +290,18 @@ def read_head(files: Files, name: str) -> Head:
         size_bytes=int(found[3]),
         length=len(found[0]),
     )
+
+
+def has_pieces(files: Files, key: str, transfer: str, count: int) -> bool:
+    """Whether all pieces before the last one are there.
+
+    Raises:
+        Unavailable: the server does not answer.
+    """
+    if not count:
+        return True
+    there = {one.key for one in files.list(f"{PIECES}{key}/{transfer}/")}
+    return all(_piece_key(key, transfer, number) in there for number in range(count))
 
 
 def _piece_keys(key: str, head: Head) -> list[str]:
