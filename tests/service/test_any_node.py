@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -264,8 +264,9 @@ def test_buckets_are_named_apart(
 ) -> None:
     """What is replaced and removed lies in no bucket of something else."""
     settings = Settings(folder=tmp_path, **{**in_buckets(address), **change})
+    openers: dict[str, Callable[[], object]] = {
+        "tiles": lambda: open_tiles(settings, "log"),
+        "staging": lambda: open_staging(settings, system_clock, None),
+    }
     with pytest.raises(SettingsInvalid, match=told):
-        if opened == "tiles":
-            open_tiles(settings, "log")
-        else:
-            open_staging(settings, system_clock, None)
+        openers[opened]()

@@ -151,7 +151,7 @@ def test_a_fault_promises_nothing_and_can_be_repeated(
     """Done or not, what is there is whole, and the same call then succeeds."""
     address, log = weed.address("tiles"), f"log-{secrets.token_hex(6)}"
     S3Tiles.create(Files(address), log).put_partial(TILE, 3, FULL[:96])
-    store = S3Tiles(Files(faulty.before(address, timeout_s=0.5)), log)
+    store = S3Tiles(Files(faulty.before(address, timeout_s=3.0)), log)
     store.put_checkpoint(note(2))
     with faulty.doing(Fault(act, method)), suppress(Unavailable):
         call(store)

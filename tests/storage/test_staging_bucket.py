@@ -246,7 +246,7 @@ def test_a_fault_promises_nothing(
     broken = StagingBucket(Files(faulty.before(address, timeout_s=0.5)), clock)
     with faulty.doing(Fault(act, "PUT", part=part)), pytest.raises(Unavailable):
         stage(broken, LONG)
-    staged = stage(broken, LONG)
+    staged = stage(staging, LONG)
     with staging.waiting("key", staged.sha256, staged.size_bytes).open() as stream:
         assert stream.read() == LONG
 
