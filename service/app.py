@@ -197,12 +197,7 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
     arrivals = Arrivals(context.db, workers[0].wake)
     arrivals.start()
     opening.callback(arrivals.close)
-    transfers = Transfers(context.db, f"{candidate_of(context.settings).node} {context.new_id()}")
-    transfers.start()
-    opening.callback(transfers.close)
-    inbox = Inbox(context, arrivals, transfers)
-    opening.callback(inbox.close)
-    adopting = Adopting(context, inbox, transfers)
+    inbox, adopting = _receiving(context, arrivals, opening)
     opening.callback(confirming.close)
     confirming.start()
     if context.verdict is not None:
@@ -234,6 +229,16 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
         liveness=liveness,
         close=opening.pop_all().close,
     )
+
+
+def _receiving(context: Context, arrivals: Arrivals, opening: ExitStack) -> tuple[Inbox, Adopting]:
+    """What takes content in, and what takes up what others left of it; neither has begun."""
+    transfers = Transfers(context.db, f"{candidate_of(context.settings).node} {context.new_id()}")
+    transfers.start()
+    opening.callback(transfers.close)
+    inbox = Inbox(context, arrivals, transfers)
+    opening.callback(inbox.close)
+    return inbox, Adopting(context, inbox, transfers)
 
 
 def _workers(

@@ -155,7 +155,8 @@ class S3Tiles:
                     raise AlreadyExists(f"the partial tile {name} holds other bytes")
                 if held is not None and held.width >= width:
                     return
-                tag = self._send(f"{key}.p", b"%d\n%b" % (width, data), held and held.tag)
+                over = None if held is None else held.tag
+                tag = self._send(f"{key}.p", b"%d\n%b" % (width, data), over)
                 if tag is not None:
                     self._remember(key, _Grown(width, data, tag))
                     return
