@@ -30,6 +30,7 @@ from service.captures.routes import (
     get_statements,
 )
 from service.captures.sandbox import Sandbox
+from service.captures.transfers import Transfers
 from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
 from service.context import Context, Organ, fresh_id, open_context
@@ -38,6 +39,7 @@ from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
 from service.guards import provide_caller, provide_context
 from service.health import get_health, get_metrics, get_readiness
+from service.joining import node_of
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.objects import require_proven
@@ -199,15 +201,15 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
     arrivals = Arrivals(context.db, workers[0].wake)
     arrivals.start()
     opening.callback(arrivals.close)
-    inbox = Inbox(context, arrivals)
-    opening.callback(inbox.close)
-    adopting = Adopting(context, inbox)
+    inbox, adopting = _receiving(context, arrivals, opening)
     opening.callback(confirming.close)
     confirming.start()
     if context.verdict is not None:
         require_proven(context.settings, context.verdict)
     if confirming.working_logs() is None:
         adopting.put_unknown_aside()
+    adopting.start()
+    opening.callback(adopting.close)
     attesting = Attesting(context, published)
     for thread in (*workers, attesting):
         thread.start()
@@ -231,6 +233,16 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
         liveness=liveness,
         close=opening.pop_all().close,
     )
+
+
+def _receiving(context: Context, arrivals: Arrivals, opening: ExitStack) -> tuple[Inbox, Adopting]:
+    """What takes content in, and what takes up what others left of it; neither has begun."""
+    transfers = Transfers(context.db, f"{node_of(context.settings)} {context.new_id()}")
+    transfers.start()
+    opening.callback(transfers.close)
+    inbox = Inbox(context, arrivals, transfers)
+    opening.callback(inbox.close)
+    return inbox, Adopting(context, inbox, transfers)
 
 
 def _workers(

@@ -47,6 +47,7 @@ from service.settings import (
     heads_url,
     read_deployment,
 )
+from service.stores import open_staging, open_tiles
 from storage.db.engine import Database
 from storage.db.notices import Notices
 from storage.log import LogStores, OpenLog
@@ -60,7 +61,6 @@ from storage.objects import ObjectStore
 from storage.objects.selftest import Verdict
 from storage.records import StoredCosignature
 from storage.staging import Staging
-from storage.tiles import LocalTiles
 
 _log = get_logger("context")
 
@@ -221,17 +221,17 @@ def open_context(
         heads = opening.enter_context(open_heads(settings, deployment))
         texts = opening.enter_context(closing(TextKeys(places.text_keys)))
         objects = open_objects(settings, clock, deployment.object_store)
-        staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
+        staging = open_staging(settings, clock, objects.store)
         organs, closed = dict[str, Organ](), dict[str, Closed]()
         notices = opening.enter_context(_listening(db, relay))
         for organ in deployment.organs:
-            stores = log_stores(places, organ.log, db, texts, heads)
+            stores = log_stores(settings, organ.log, db, texts, heads)
             log = open_log(stores, organ, settings, witnessed, published, clock, notices)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
             _begin(organs[organ.id], relay, metrics)
             for ended in organ.closed_logs:
-                stores = log_stores(places, ended, db, texts, heads)
+                stores = log_stores(settings, ended, db, texts, heads)
                 closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
         return Context(
             settings=settings,
@@ -284,14 +284,15 @@ def open_heads(settings: Settings, deployment: Deployment) -> Generator[Database
 
 
 def log_stores(
-    places: Places, log: LogSettings, db: Database, texts: TextKeys, heads: Database | None
+    settings: Settings, log: LogSettings, db: Database, texts: TextKeys, heads: Database | None
 ) -> LogStores:
     """Where one log of a deployment is kept."""
+    places = Places(settings.folder)
     return LogStores(
         db=db,
         log_id=log.id,
         origin=log.origin,
-        tiles=LocalTiles(places.tiles(log.id)),
+        tiles=open_tiles(settings, log.id),
         heads=(FileHead(places.head(log.id)) if heads is None else SharedHead(heads, log.origin)),
         texts=texts,
     )

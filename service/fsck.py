@@ -75,7 +75,7 @@ def _check(
     texts: TextKeys,
     heads: Database | None,
 ) -> CheckedLog:
-    stores = log_stores(Places(settings.folder), organ.log, db, texts, heads)
+    stores = log_stores(settings, organ.log, db, texts, heads)
     policy = witness_policy(settings, organ)
     witness_keys = () if policy is None else tuple(policy.witnesses.values())
     log_keys = log_signer(settings, organ.log).verifier_keys

@@ -141,8 +141,8 @@ def _database(context: Context) -> bool:
 def _disk(context: Context) -> bool:
     reserve_bytes = context.settings.disk_reserve_bytes
     free_bytes = context.objects.free_bytes()
-    if free_bytes is None:  # objects lie elsewhere; uploads still wait here
-        free_bytes = shutil.disk_usage(context.places.staging).free
+    if free_bytes is None:  # objects lie elsewhere; uploads or copies of content lie here
+        free_bytes = shutil.disk_usage(context.places.exports).free
     return free_bytes > reserve_bytes
 
 

@@ -14,11 +14,12 @@ import msgspec
 
 from service.settings import Places, Secret, Settings, SettingsInvalid
 from storage.objects import ObjectStore
-from storage.objects.bucket import Bucket, BucketAddress
+from storage.objects.bucket import Bucket
 from storage.objects.local import LocalObjects
 from storage.objects.locks import LockMode
 from storage.objects.s3 import Intake, S3Objects
 from storage.objects.selftest import Verdict
+from storage.s3 import BucketAddress, is_endpoint
 
 
 class StoreUnproven(Exception):
@@ -152,23 +153,30 @@ def _intake(settings: Settings) -> Intake:
     return Intake(mode=LockMode[settings.s3_lock_mode.upper()], days=settings.intake_days)
 
 
+def s3_address(settings: Settings, bucket: str | None) -> BucketAddress:
+    """Where a bucket is, and who asks.
+
+    Raises:
+        SettingsInvalid: a setting of it is missing or malformed.
+    """
+    if not settings.s3_endpoint or not bucket:
+        raise SettingsInvalid("A store in S3 needs FENGNI_S3_ENDPOINT and FENGNI_S3_BUCKET.")
+    address = BucketAddress(
+        endpoint=settings.s3_endpoint,
+        bucket=bucket,
+        region=settings.s3_region,
+        access_key=_secret(settings.s3_access_key, settings.s3_access_key_file, "ACCESS"),
+        secret_key=_secret(settings.s3_secret_key, settings.s3_secret_key_file, "SECRET"),
+        ca_file=settings.s3_ca_file and str(settings.s3_ca_file),
+        timeout_s=settings.s3_timeout_s,
+    )
+    if not is_endpoint(address.endpoint):
+        raise SettingsInvalid("FENGNI_S3_ENDPOINT is https://host or https://host:port.")
+    return address
+
+
 def _bucket(settings: Settings) -> Bucket:
-    if not settings.s3_endpoint or not settings.s3_bucket:
-        raise SettingsInvalid("FENGNI_OBJECTS=s3 needs FENGNI_S3_ENDPOINT and FENGNI_S3_BUCKET.")
-    try:
-        return Bucket(
-            BucketAddress(
-                endpoint=settings.s3_endpoint,
-                bucket=settings.s3_bucket,
-                region=settings.s3_region,
-                access_key=_secret(settings.s3_access_key, settings.s3_access_key_file, "ACCESS"),
-                secret_key=_secret(settings.s3_secret_key, settings.s3_secret_key_file, "SECRET"),
-                ca_file=settings.s3_ca_file and str(settings.s3_ca_file),
-                timeout_s=settings.s3_timeout_s,
-            )
-        )
-    except ValueError as error:
-        raise SettingsInvalid("FENGNI_S3_ENDPOINT is https://host or https://host:port.") from error
+    return Bucket(s3_address(settings, settings.s3_bucket))
 
 
 def _secret(given: Secret | None, file: Path | None, which: str) -> str:

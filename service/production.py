@@ -151,11 +151,11 @@ def _unsafe_witnesses(settings: Settings, organ: OrganSettings) -> Iterator[Unsa
 
 
 def _unsafe_stores(settings: Settings, deployment: Deployment) -> Iterator[Unsafe]:
-    if settings.objects == "s3":
-        if not (settings.s3_endpoint or "").startswith("https://"):
-            yield Unsafe("store_without_tls", "FENGNI_S3_ENDPOINT")
-        if settings.objects_unproven == "state":
-            yield Unsafe("store_unproven", "FENGNI_OBJECTS_UNPROVEN")
+    in_s3 = "s3" in (settings.objects, settings.tiles, settings.staging)
+    if in_s3 and not (settings.s3_endpoint or "").startswith("https://"):
+        yield Unsafe("store_without_tls", "FENGNI_S3_ENDPOINT")
+    if settings.objects == "s3" and settings.objects_unproven == "state":
+        yield Unsafe("store_unproven", "FENGNI_OBJECTS_UNPROVEN")
     rows, heads = database_url(settings, deployment), heads_url(settings, deployment)
     for name, url in (("evidence", rows), ("heads", heads)):
         if url is not None and _in_the_clear(url):

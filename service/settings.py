@@ -89,8 +89,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         objects_unproven: what happens where the bucket fails its self-test: `refuse` to start, or
             start and `state` the level `s3-unproven` of everything that is stored.
         intake_days: for how many days a new object is locked at least; locks only grow.
+        tiles: where the logs' public files lie: `local`, or `s3`, a bucket without locks that every
+            node reads, and the leader of a log writes.
+        staging: where uploads wait: `local`, or `s3`, a bucket without locks, so that what one node
+            received another one can store; needs `objects` in `s3`.
         s3_endpoint: `https://host` or `https://host:port` of the S3 server.
         s3_bucket: the bucket; `fengni init` makes it with Object Lock where there is none.
+        s3_tiles_bucket: the bucket of the public files, and of nothing else.
+        s3_staging_bucket: the bucket of uploads on their way, and of nothing else.
         s3_region: as the server calls it.
         s3_access_key: of the account that puts objects; better in a file.
         s3_access_key_file: file that holds the access key and nothing else.
@@ -133,8 +139,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     objects: Literal["local", "s3"] = "local"
     objects_unproven: Literal["refuse", "state"] = "refuse"
     intake_days: Annotated[int, Meta(ge=1, le=36_500)] = 365
+    tiles: Literal["local", "s3"] = "local"
+    staging: Literal["local", "s3"] = "local"
     s3_endpoint: str | None = None
     s3_bucket: str | None = None
+    s3_tiles_bucket: str | None = None
+    s3_staging_bucket: str | None = None
     s3_region: str = "us-east-1"
     s3_access_key: Secret | None = None
     s3_access_key_file: Path | None = None
@@ -255,10 +265,6 @@ class Places:
     def staging(self) -> Path:
         """Uploads on their way; on the object store's file system."""
         return self.folder / "staging"
-
-    def waiting(self, key: str, sha256: str) -> Path:
-        """Where `storage.staging` keeps a finished upload until it is an object."""
-        return self.staging / "waiting" / f"{key}.{sha256}"
 
     @property
     def text_keys(self) -> Path:

@@ -1,4 +1,4 @@
-"""What an earlier run left half done, brought to an end before its organ takes anything.
+"""What an earlier run or another node left half done, brought to an end.
 
     1. a finished upload whose arrival was not noted, and that is what was announced: noted and
        stated as `recovered`, in one transaction
@@ -7,12 +7,19 @@
     4. one that no capture of ours announced: quarantined and logged
     5. quarantined bytes without their custody statement: stated now
 
-Refuses to remove anything, and to state or move anything of an organ whose log is not confirmed:
-next to an old copy of the database all the newer content looks unknown. 4 waits for a start at
-which every log is.
+It happens before an organ takes anything; where several nodes stage in one bucket, again every few
+minutes, because the node that left something need not start again. What a live node is just
+receiving is claimed by it (`service.captures.transfers`) and is left alone; what is taken up here
+is claimed first, and looked at again.
+
+Refuses to remove any content, and to state or move anything of an organ whose log is not
+confirmed: next to an old copy of the database all the newer content looks unknown. 4 waits for a
+start at which every log is.
 """
 
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -29,16 +36,20 @@ from service.captures.queries import (
     mark_received,
     newest_about,
 )
+from service.captures.transfers import Transfers
 from service.captures.uploads import Inbox
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
 from service.logs import get_logger
 from service.work.queue import release_pieces
 from storage import records
-from storage.errors import IntegrityAlarm
+from storage.errors import IntegrityAlarm, NotFound
 from storage.log import Appended
-from storage.objects import StagedFile
+from storage.objects import Staged
 from storage.staging import QuarantinedFile
+
+AGAIN_S = 300.0
+"""How often a node looks for what others left."""
 
 _ACTOR = "server"
 _log = get_logger("adopting")
@@ -47,31 +58,21 @@ _log = get_logger("adopting")
 class Adopting:
     """Takes up what is left, one organ after the other as their logs may sign."""
 
-    def __init__(self, context: Context, inbox: Inbox) -> None:
+    def __init__(self, context: Context, inbox: Inbox, transfers: Transfers) -> None:
         """Look what there is, before the first upload; nothing is stated yet.
 
         Args:
             context: everything that is open.
             inbox: knows how to quarantine.
+            transfers: knows what is being received.
         """
         self._context = context
         self._inbox = inbox
-        self._left: dict[str, list[tuple[StagedFile, Upload]]] = {}
-        self._unknown: list[StagedFile] = []
-        leftovers = context.staging.sweep()
-        if leftovers.dropped or leftovers.strangers:
-            _log.warning(
-                "staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers)
-            )
-        for staged in leftovers.finished:
-            if staged.key.startswith(OUTPUT_PREFIX):
-                context.objects.put_once(staged)  # an inspection's output; its work begins again
-                continue
-            organ, upload = _owner(context, staged.key)
-            if organ is None or upload is None:
-                self._unknown.append(staged)
-            else:
-                self._left.setdefault(organ.id, []).append((staged, upload))
+        self._transfers = transfers
+        self._adopted: list[Organ] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="adopting", daemon=True)
+        self._left, self._unknown = self._sweep()
 
     def adopt(self, organ: Organ) -> None:
         """Do the module's procedure for one organ that takes no content yet; blocks.
@@ -79,23 +80,89 @@ class Adopting:
         Raises:
             StorageError: the log takes nothing now, or a store is at fault.
         """
-        context = self._context
-        for staged, upload in self._left.get(organ.id, ()):
-            if (staged.sha256, staged.size_bytes) != (upload.sha256, upload.size_bytes):
-                short = staged.size_bytes < upload.size_bytes
-                code = "content_truncated" if short else "digest_mismatch"
-                self._inbox.quarantine(organ, _ACTOR, staged, code)
-            elif upload.state is ContentState.ANNOUNCED:
-                _adopt(context, organ, upload)
-            elif upload.state is ContentState.STORED:
-                context.objects.put_once(staged)  # killed between the object's name and the old one
-        _state_quarantined(context, self._inbox, organ)
+        for staged in self._left.get(organ.id, ()):
+            self._take_up(organ, staged)
+        _state_quarantined(self._context, self._inbox, organ)
+        self._adopted.append(organ)
 
     def put_unknown_aside(self) -> None:
         """Quarantine what no capture of ours announced; before the first request."""
         for staged in self._unknown:
             self._context.staging.quarantine(staged, "unknown_capture")
             _log.warning("leftover_unknown", capture=staged.key)
+
+    def start(self) -> None:
+        """Look again every few minutes, where other nodes stage in the same place."""
+        if self._context.staging.shared:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def adopt_again(self) -> None:
+        """What other nodes left of the organs that have begun here.
+
+        Raises:
+            StorageError: a log takes nothing now, or a store is at fault.
+        """
+        self._transfers.forget_dead()
+        left, _ = self._sweep()
+        for organ in tuple(self._adopted):
+            for staged in left.get(organ.id, ()):
+                self._take_up(organ, staged)
+
+    def _run(self) -> None:
+        while not self._closing.wait(AGAIN_S):
+            try:
+                self.adopt_again()
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                _log.error("adopting_stalled", exc_info=error)
+
+    def _sweep(self) -> tuple[dict[str, list[Staged]], list[Staged]]:
+        """What lies in staging by organ, and what is of none of them."""
+        context = self._context
+        left: dict[str, list[Staged]] = {}
+        unknown: list[Staged] = []
+        leftovers = context.staging.sweep(self._transfers.is_live)
+        if leftovers.dropped or leftovers.strangers:
+            _log.warning(
+                "staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers)
+            )
+        for staged in leftovers.finished:
+            if staged.key.startswith(OUTPUT_PREFIX):
+                with suppress(NotFound):  # another node has made an object of it, and had to
+                    context.objects.put_once(staged)  # its work begins again
+                continue
+            organ, _ = _owner(context, staged.key)
+            if organ is None:
+                unknown.append(staged)
+            else:
+                left.setdefault(organ.id, []).append(staged)
+        return left, unknown
+
+    def _take_up(self, organ: Organ, staged: Staged) -> None:
+        """Steps 1 to 3 for one upload, unless somebody is receiving it."""
+        if not self._transfers.claim(organ.log_id, staged.key):
+            return
+        try:
+            with self._context.db.read() as connection:
+                upload = find_upload(connection, organ.log_id, staged.key)
+            if upload is None:
+                return
+            if (staged.sha256, staged.size_bytes) != (upload.sha256, upload.size_bytes):
+                short = staged.size_bytes < upload.size_bytes
+                code = "content_truncated" if short else "digest_mismatch"
+                with suppress(NotFound):  # another node was quicker
+                    self._inbox.quarantine(organ, _ACTOR, staged, code)
+            elif upload.state is ContentState.ANNOUNCED:
+                _adopt(self._context, organ, upload)
+            elif upload.state is ContentState.STORED:
+                self._context.objects.put_once(staged)  # killed between the two names of an object
+        finally:
+            self._transfers.release(organ.log_id, staged.key)
 
 
 def _owner(context: Context, capture: str) -> tuple[Organ | None, Upload | None]:
@@ -159,9 +226,7 @@ def _state_quarantined(context: Context, inbox: Inbox, organ: Organ) -> None:
                 continue
             stated = custody_of(connection, organ.log_id, kept.key, "quarantined")
         if not any(_names(body, kept) for body in stated):
-            staged = StagedFile(
-                key=kept.key, path=kept.path, sha256=kept.sha256, size_bytes=kept.size_bytes
-            )
+            staged = context.staging.waiting(kept.key, kept.sha256, kept.size_bytes)
             inbox.quarantine(organ, _ACTOR, staged, kept.reason)
 
 

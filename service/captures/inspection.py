@@ -9,6 +9,7 @@ Does: one piece after the other. Refuses to fail because of a file: a decoder th
 stated. Refuses to delay anything: the content was sealed before.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -122,7 +123,9 @@ class Inspecting:
 
     def _keep(self, capture: str, output: bytes) -> str:
         """Make an object of the full output; returns its name."""
-        with self._context.staging.begin(OUTPUT_PREFIX + capture, len(output)) as writer:
+        sha256 = hashlib.sha256(output).hexdigest()
+        staging, key = self._context.staging, OUTPUT_PREFIX + capture
+        with staging.begin(key, len(output), sha256=sha256) as writer:
             writer.write(output)
             staged = writer.finish()
         return self._context.objects.put_once(staged).name

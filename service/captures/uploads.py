@@ -24,14 +24,15 @@ from evidence.errors import FieldInvalid
 from evidence.schema import decode_base64
 from service.captures.arrivals import Arrival, Arrivals, Noted
 from service.captures.queries import ContentState, Upload, count_events, find_upload, newest_about
+from service.captures.transfers import Transfers
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
 from service.law.permissions import Holder
 from service.logs import get_logger
 from service.problems import Problem
 from storage import records
-from storage.errors import LogUnconfirmed
-from storage.objects import StagedFile
+from storage.errors import LogUnconfirmed, Unavailable
+from storage.objects import Staged
 from storage.staging import StagedWriter
 
 PIECE_BYTES = 1024 * 1024
@@ -87,14 +88,16 @@ class _Taken:
 class Inbox:
     """Takes content in. Its state belongs to the event loop's thread."""
 
-    def __init__(self, context: Context, arrivals: Arrivals) -> None:
+    def __init__(self, context: Context, arrivals: Arrivals, transfers: Transfers) -> None:
         """Begin with no transfer.
 
         Args:
             context: stores, settings and organs.
             arrivals: notes what came whole.
+            transfers: claims a capture for one transfer over all nodes.
         """
         self._context = context
+        self._transfers = transfers
         self._arrivals = arrivals
         self._active: set[str] = set()
         self._begun: set[str] = set()
@@ -117,7 +120,8 @@ class Inbox:
         """Take one transfer to its end.
 
         The row was read in this very turn of the event loop. So either another transfer of this
-        content is in the inbox, or none has arrived since.
+        content is in the inbox, or none has arrived since. Where other nodes receive too, it is
+        read again once the capture is claimed.
 
         Returns:
             The row of the content, and whether this transfer was the one that brought it.
@@ -136,17 +140,39 @@ class Inbox:
         self._require_free(upload.capture)
         self._active.add(upload.capture)
         try:
-            staging = self._context.staging
-            with await self._run(staging.begin, upload.capture, upload.size_bytes) as writer:
-                taken = await self._take(transfer, writer, body)
-                code = taken.ended or _difference(transfer, writer)
-                self._count(code, writer)
-                if code and not await self._run(self._keeps_wrong, upload):
-                    raise Problem(code, f"{_WRONG[code]}; as many as are kept had come before.")
-                staged = await self._run(writer.finish)
-            return await self._settle(transfer, code, staged)
+            if not await self._run(self._transfers.claim, upload.log, upload.capture):
+                raise _in_progress()
+            try:
+                return await self._receive(transfer, body)
+            finally:
+                release = self._run(self._transfers.release, upload.log, upload.capture)
+                await asyncio.shield(release)
         finally:
             self._active.discard(upload.capture)
+
+    async def _receive(self, transfer: Transfer, body: AsyncIterator[bytes]) -> Noted:
+        """Take a transfer whose capture is claimed."""
+        upload = transfer.upload
+        if self._transfers.shared:
+            newest = await self._run(self._look, upload)
+            if newest.state is not ContentState.ANNOUNCED:
+                return _repeated(transfer, newest)
+        begin = partial(self._context.staging.begin, sha256=upload.sha256)
+        with await self._run(begin, upload.capture, upload.size_bytes) as writer:
+            taken = await self._take(transfer, writer, body)
+            code = taken.ended or _difference(transfer, writer)
+            self._count(code, writer)
+            if code and not await self._run(self._keeps_wrong, upload):
+                raise Problem(code, f"{_WRONG[code]}; as many as are kept had come before.")
+            staged = await self._run(writer.finish)
+        return await self._settle(transfer, code, staged)
+
+    def _look(self, upload: Upload) -> Upload:
+        with self._context.db.read() as connection:
+            newest = find_upload(connection, upload.log, upload.capture)
+        if newest is None:
+            raise Unavailable("an announced capture has lost its row")
+        return newest
 
     def _require_begun(self, organ: Organ) -> None:
         if organ.id not in self._begun:
@@ -155,11 +181,7 @@ class Inbox:
 
     def _require_free(self, capture: str) -> None:
         if capture in self._active:
-            raise Problem(
-                "upload_in_progress",
-                "Another transfer of this content is running.",
-                retry_after_s=_BUSY_RETRY_S,
-            )
+            raise _in_progress()
         if len(self._active) >= self._context.settings.max_uploads:
             raise Problem("busy", "Too many transfers are running.", retry_after_s=_BUSY_RETRY_S)
 
@@ -220,7 +242,7 @@ class Inbox:
         self._context.metrics.uploaded_bytes.inc(writer.size_bytes)
         self._context.metrics.uploads.labels(code or "received").inc()
 
-    async def _settle(self, transfer: Transfer, code: str, staged: StagedFile) -> Noted:
+    async def _settle(self, transfer: Transfer, code: str, staged: Staged) -> Noted:
         """Note what is as it was announced, or quarantine it and say so."""
         if code:
             await self._refuse(transfer, staged, code)
@@ -228,12 +250,12 @@ class Inbox:
         arrival = Arrival(upload=transfer.upload, received_at=at)
         return await asyncio.wrap_future(self._arrivals.note(arrival))
 
-    async def _refuse(self, transfer: Transfer, staged: StagedFile, code: str) -> NoReturn:
+    async def _refuse(self, transfer: Transfer, staged: Staged, code: str) -> NoReturn:
         """Keep the bytes, state it, tell the sender."""
         await self._run(self.quarantine, transfer.organ, transfer.holder.name, staged, code)
         raise Problem(code, f"{_WRONG[code]}; they are kept aside.")
 
-    def quarantine(self, organ: Organ, actor: str, staged: StagedFile, code: str) -> None:
+    def quarantine(self, organ: Organ, actor: str, staged: Staged, code: str) -> None:
         """Take bytes aside that are not what was announced, and state it; blocks.
 
         Args:
@@ -319,6 +341,11 @@ def _repeated(transfer: Transfer, upload: Upload) -> Noted:
     if code:
         raise Problem(code, "The content has arrived before; this is said to be another.")
     return Noted(upload=upload, first=False)
+
+
+def _in_progress() -> Problem:
+    told = "Another transfer of this content is running."
+    return Problem("upload_in_progress", told, retry_after_s=_BUSY_RETRY_S)
 
 
 def _write(writer: StagedWriter, pieces: Sequence[bytes]) -> None:

@@ -32,7 +32,7 @@ from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError
 from storage.log import Appended, Outcome
-from storage.objects import AssuranceLevel, StagedFile, StoredObject
+from storage.objects import AssuranceLevel, StoredObject
 
 if TYPE_CHECKING:
     from evidence.canonical import JSONObject
@@ -140,13 +140,9 @@ class Ingest:
     def _keep(self, received: _Received) -> _Kept | Exception:
         """Make an object of it (2), or say why not: one bad disk block sinks one capture."""
         upload = received.upload
-        staged = StagedFile(
-            key=upload.capture,
-            path=self._context.places.waiting(upload.capture, upload.sha256),
-            sha256=upload.sha256,
-            size_bytes=upload.size_bytes,
-        )
+        staging = self._context.staging
         try:
+            staged = staging.waiting(upload.capture, upload.sha256, upload.size_bytes)
             stored = self._context.objects.put_once(staged)
         except (StorageError, EvidenceError) as error:
             return error

@@ -8,7 +8,7 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 1. settings and deployment file, what is for development only
 2. database: schema, integrity, and evidence rows that refuse to be changed
 3. each log: database, head store, published tiles and witnesses agree on size and root; what
-   witnesses gave holds, and covers whatever is old enough
+   witnesses gave holds, and covers whatever is old enough; what a bucket of tiles compares
 4. the object store: creates once, what really protects an object; a bucket's self-test, and the
    last one that the server stated in its log; every content that the log names is there, what is
    there is re-hashed, and what nobody names is reported; the rows of contents, and those of work,
@@ -46,9 +46,9 @@ from service.doctor.stores import (
     check_heads,
     check_objects,
     check_stated,
+    check_tiles,
 )
 from service.doctor.work import check_work
-from service.objects import open_unproven
 from service.production import find_unsafe
 from service.settings import (
     AuthoritySettings,
@@ -91,7 +91,7 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
             found += _check_log(settings, deployment, organ, db, at)  # 3
         found += _asked("objects", lambda: check_objects(settings, lambda: at))  # 4
         found += _asked("objects", lambda: check_kept(settings, deployment.organs, db, at))
-        found += _asked("captures", lambda: _check_captures(settings, deployment, db, at))
+        found += _asked("captures", lambda: check_captures(settings, deployment.organs, db, at))
         found += _asked("work", lambda: check_work(settings, deployment, db, at))
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
@@ -132,19 +132,13 @@ def _check_log(
     texts = TextKeys(places.text_keys)
     try:
         with open_heads(settings, deployment) as heads:
-            stores = log_stores(places, organ.log, db, texts, heads)
+            stores = log_stores(settings, organ.log, db, texts, heads)
             found = _asked("log", lambda: check_heads(settings, organ, stores))
+            found += _asked("tiles", lambda: check_tiles(stores))
             found += _asked("witness", lambda: check_witnesses(settings, organ, stores, at))
     finally:
         texts.close()
     return found + _asked("witness", lambda: check_cosignatures(settings, organ, db, at))
-
-
-def _check_captures(
-    settings: Settings, deployment: Deployment, db: Database, at: datetime
-) -> Findings:
-    objects = open_unproven(settings, lambda: at)
-    return check_captures(Places(settings.folder), objects, deployment.organs, db)
 
 
 def _check_authority(

@@ -25,7 +25,9 @@ from service.captures.arrivals import STORE
 from service.captures.queries import ContentState
 from service.captures.workflow import INSPECT
 from service.doctor.diagnosis import Findings, Listed
-from service.settings import OrganSettings, Places
+from service.objects import open_unproven
+from service.settings import OrganSettings, Settings
+from service.stores import open_staging
 from storage import records
 from storage.db.engine import Database
 from storage.db.tables import outbox, uploads
@@ -33,6 +35,7 @@ from storage.db.tables import records as record_rows
 from storage.errors import StorageError
 from storage.objects import ObjectStore
 from storage.records import StoredRecord
+from storage.staging import Staging
 
 _PIECE_ROWS = 500
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,15 +73,17 @@ class _Piece:
 
 
 def check_captures(
-    places: Places, objects: ObjectStore, organs: Sequence[OrganSettings], db: Database
+    settings: Settings, organs: Sequence[OrganSettings], db: Database, at: datetime
 ) -> Findings:
     """Do the steps of the module's procedure."""
+    objects = open_unproven(settings, lambda: at)
+    staging = open_staging(settings, lambda: at, None)
     wrong, count = Listed("captures.content"), 0
     for log in (log for organ in organs for log in organ.logs):
         for piece in _pieces(db, log.id):
             for record, raw in piece.captures:
                 count += 1
-                for fault in _faults(places, objects, piece, record, raw):
+                for fault in _faults(staging, objects, piece, record, raw):
                     wrong.fail(f"Capture {record.statement_id}: {fault}")
     with db.read() as connection:
         for log, capture in connection.execute(_STRAY):
@@ -130,7 +135,7 @@ def _piece(connection: Connection, log: str, found: Sequence[StoredRecord]) -> _
 
 
 def _faults(
-    places: Places, objects: ObjectStore, piece: _Piece, record: StoredRecord, raw: bytes | None
+    staging: Staging, objects: ObjectStore, piece: _Piece, record: StoredRecord, raw: bytes | None
 ) -> Iterator[str]:
     row = piece.rows.get(record.statement_id)
     if row is None:
@@ -141,7 +146,7 @@ def _faults(
         yield from _state_faults(piece, row)  # 2
     except EvidenceError as error:
         yield f"what is said of it cannot be read: {error.detail}."
-    if row.state == ContentState.RECEIVED and not _lies(places, objects, row):  # 3
+    if row.state == ContentState.RECEIVED and not _lies(staging, objects, row):  # 3
         yield f"its content {row.sha256} came and lies neither in staging nor in the store."
     yield from _work_faults(piece, row)  # 4
 
@@ -180,9 +185,9 @@ def _work_faults(piece: _Piece, row: _Row) -> Iterator[str]:
         yield "it was never inspected, and nothing is left that would."
 
 
-def _lies(places: Places, objects: ObjectStore, row: _Row) -> bool:
+def _lies(staging: Staging, objects: ObjectStore, row: _Row) -> bool:
     """Whether content that has come is there: first staged, then an object."""
-    if places.waiting(row.id, row.sha256).is_file():
+    if staging.holds(row.id, row.sha256):
         return True
     try:
         objects.stat(row.sha256)

@@ -11,11 +11,10 @@ not grow with either side. Refuses to begin with what lies there: what was remov
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import BinaryIO
 
 from evidence.canonical import JSONValue
@@ -24,13 +23,15 @@ from evidence.errors import EvidenceError
 from evidence.statement import Statement, parse_statement
 from service.doctor.diagnosis import Findings, Listed, noted
 from service.objects import open_unproven
-from service.settings import OrganSettings, Places, Settings
+from service.settings import OrganSettings, Settings
+from service.stores import open_staging
 from storage import records
 from storage.db.engine import Database
 from storage.errors import NotFound, StorageError
 from storage.objects.local import LocalObjects
 from storage.objects.s3 import S3Objects
 from storage.records import StoredRecord
+from storage.staging import QuarantinedFile, Staging
 
 _PIECE_BYTES = 1024 * 1024
 _MOST_BYTES = 1024 * 1024 * 1024
@@ -105,11 +106,22 @@ class _Hashing:
         return measured
 
 
+class _Aside:
+    """What is in quarantine; there is little of it."""
+
+    def __init__(self, staging: Staging) -> None:
+        self.staging = staging
+        self.found: Mapping[tuple[str, str, str], QuarantinedFile] = {
+            (one.key, one.sha256, one.reason): one for one in staging.quarantined()
+        }
+
+
 def check_kept(
     settings: Settings, organs: Sequence[OrganSettings], db: Database, at: datetime
 ) -> Findings:
     """Do the steps of the module's procedure."""
-    places, objects = Places(settings.folder), open_unproven(settings, lambda: at)
+    objects = open_unproven(settings, lambda: at)
+    aside = _Aside(open_staging(settings, lambda: at, None))
     hashing = _Hashing()
     with closing(_Names()) as names:
         for name in objects.names():  # 1
@@ -120,7 +132,7 @@ def check_kept(
                 count += 1
                 if not kept.reason:
                     names.named(kept.sha256)
-                fault = _fault(places, objects, hashing, kept)
+                fault = _fault(aside, objects, hashing, kept)
                 if fault and not _disposed(db, log.id, kept):
                     present.fail(f"{fault} It is {kept.what} of capture {kept.capture}.")
         yield from present.end(f"All {count} contents that the log names are there.")
@@ -175,10 +187,10 @@ def _kept(capture: str, what: str, member: JSONValue, name: str, reason: str = "
     )
 
 
-def _fault(places: Places, objects: _Objects, hashing: _Hashing, kept: _Named) -> str:
+def _fault(aside: _Aside, objects: _Objects, hashing: _Hashing, kept: _Named) -> str:
     """Why what is named is not there as it was named; empty where it is."""
     if kept.reason:
-        return _quarantine_fault(places, hashing, kept)
+        return _quarantine_fault(aside, hashing, kept)
     try:
         found = objects.stat(kept.sha256, kept.version)
     except NotFound:
@@ -190,20 +202,19 @@ def _fault(places: Places, objects: _Objects, hashing: _Hashing, kept: _Named) -
     return ""
 
 
-def _quarantine_fault(places: Places, hashing: _Hashing, kept: _Named) -> str:
-    name = f"{kept.capture}.{kept.sha256}.{kept.reason}"
-    path: Path = places.staging / "quarantine" / name
-    try:
-        if path.stat().st_size != kept.size_bytes:
-            return f"The quarantined bytes {kept.sha256} have another length."
-        if hashing.enough:
-            return ""
-        with path.open("rb") as stream:
-            same = hashing.measure(stream).sha256 == kept.sha256
-    except FileNotFoundError:
+def _quarantine_fault(aside: _Aside, hashing: _Hashing, kept: _Named) -> str:
+    found = aside.found.get((kept.capture, kept.sha256, kept.reason))
+    if found is None:
         return f"The quarantined bytes {kept.sha256} are gone."
-    except OSError as error:
-        return f"The quarantined bytes {kept.sha256} cannot be read: {error.strerror}."
+    if found.size_bytes != kept.size_bytes:
+        return f"The quarantined bytes {kept.sha256} have another length."
+    if hashing.enough:
+        return ""
+    try:
+        with aside.staging.open_quarantined(found) as stream:
+            same = hashing.measure(stream).sha256 == kept.sha256
+    except (StorageError, OSError):
+        return f"The quarantined bytes {kept.sha256} cannot be read."
     return "" if same else f"The quarantined bytes {kept.sha256} are others now."
 
 

@@ -36,7 +36,8 @@ from storage.log.tree import LogTree
 from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.local import LocalObjects
 from storage.objects.s3 import S3Objects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
+from storage.tiles.s3 import S3Tiles
 
 _MOST_CHECKS = 1_000_000
 _CANARY = b"fengni doctor: the first bytes under this name\n"
@@ -113,6 +114,22 @@ def check_heads(settings: Settings, organ: OrganSettings, stores: LogStores) -> 
     yield passed("log.tiles", f"The tiles lead to the root of {shown.size} entries.")
 
 
+def check_tiles(stores: LogStores) -> Findings:
+    """What the tile store's server compares when it is asked to, tried on a canary."""
+    if not isinstance(stores.tiles, S3Tiles):
+        return
+    found = stores.tiles.conditions()
+    if found.replaces_known:
+        told = "The server lets no deposed node replace a newer published checkpoint."
+        yield passed("tiles.conditions", told)
+    else:
+        yield noted(
+            "tiles.conditions",
+            "The server ignores If-Match: a node that was deposed in the middle of a publication"
+            " may show an older checkpoint until the leader's next one.",
+        )
+
+
 def check_objects(settings: Settings, clock: Callable[[], datetime]) -> Findings:
     """What the store can do is tried beside what lies there, which is left alone."""
     if settings.objects == "s3":
@@ -169,7 +186,7 @@ def check_stated(settings: Settings, organ: OrganSettings, db: Database) -> Find
 def _tries(folder: Path) -> bool:
     """Whether a name once given keeps its bytes: the same again is fine, others are refused."""
     objects = LocalObjects.create(folder / "objects", store_id="doctor")
-    staging = Staging.create(folder / "staging", reserve_bytes=0)
+    staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
     first = _stage(staging, "first", _CANARY)
     name = objects.put_once(first).name
     again = objects.put_once(_stage(staging, "again", _CANARY))
@@ -180,7 +197,7 @@ def _tries(folder: Path) -> bool:
         return again.name == name and stream.read() == _CANARY
 
 
-def _stage(staging: Staging, key: str, data: bytes) -> StagedFile:
+def _stage(staging: StagingFolder, key: str, data: bytes) -> StagedFile:
     writer = staging.begin(key, len(data))
     writer.write(data)
     return writer.finish()

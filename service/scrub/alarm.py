@@ -19,7 +19,7 @@ from service.logs import get_logger
 from service.scrub.holdings import Holding
 from storage import records
 from storage.errors import IntegrityAlarm, StorageError
-from storage.objects import ObjectStore, StagedFile, StoredObject
+from storage.objects import ObjectStore, Staged, StoredObject
 
 _PIECE_BYTES = 1024 * 1024
 _log = get_logger("scrub")
@@ -67,7 +67,7 @@ def mend(context: Context, organ: Organ, one: Holding, second: ObjectStore) -> b
     return True
 
 
-def _fetch(context: Context, one: Holding, second: ObjectStore) -> StagedFile:
+def _fetch(context: Context, one: Holding, second: ObjectStore) -> Staged:
     """The bytes of the second store, staged; others than the right ones are refused."""
     with (
         second.open(one.object) as stream,

@@ -63,7 +63,7 @@ from service.setup.proxy import (
 )
 from service.setup.weed import PLAIN_ACTIONS, PORTS, Account, WeedPlace, find_weed
 from service.transparency.tsa import create_tsa
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 
 ORGAN = "trial-organ"
 LOG = "trial"
@@ -294,7 +294,7 @@ def provide_node(cluster: Cluster, name: str) -> Path:
         make_private_folder(folder / "keys")
         write_private(folder / "keys" / key.name, key.read_bytes())
     if fresh:
-        Staging.create(Places(folder).staging, reserve_bytes=0)
+        StagingFolder.create(Places(folder).staging, reserve_bytes=0)
         make_private_folder(folder / "exports")
     return folder
 

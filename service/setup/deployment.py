@@ -66,11 +66,10 @@ from service.setup.databases import (
 )
 from service.setup.parties import Authority, Witness, witness_policy
 from service.setup.registrar import Desk, Rejected, create_desk, request_key
+from service.stores import make_staging, make_tiles
 from storage.db.engine import Database
 from storage.log import Outcome, create_log
 from storage.log.texts import TextKeys
-from storage.staging import Staging
-from storage.tiles import LocalTiles
 
 KNOWN_KEYS_FILE = "known-keys.json"
 POLICY_FILE = "witness-policy.txt"
@@ -312,15 +311,15 @@ def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None
     write_deployment(
         settings.folder, msgspec.structs.replace(deployment, object_store=objects.store_id)
     )
-    Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
+    make_staging(settings, system_clock)
     texts = TextKeys.create(places.text_keys)
     db = Database(database_url(settings, deployment))
     try:
         for organ in deployment.organs:
-            LocalTiles.create(places.tiles(organ.log.id))
+            make_tiles(settings, organ.log.id)
             with open_heads(settings, deployment) as heads:
                 create_log(
-                    log_stores(places, organ.log, db, texts, heads),
+                    log_stores(settings, organ.log, db, texts, heads),
                     organ=organ.id,
                     signer=log_signer(settings, organ.log),
                     clock=system_clock,

@@ -58,6 +58,7 @@ from service.setup.deployment import (
     write_deployment,
 )
 from service.setup.registrar import Desk
+from service.stores import make_tiles
 from service.transparency.confirming import ask_witnesses
 from service.work.queue import waiting_in
 from storage import records
@@ -67,7 +68,6 @@ from storage.log import LogStores, create_log
 from storage.log.heads import Head
 from storage.log.leading import lead
 from storage.log.texts import TextKeys
-from storage.tiles import LocalTiles
 
 REASONS = ("year", "rolled_back", "keys", "moved")
 
@@ -110,7 +110,7 @@ def succeed_log(
         closing(TextKeys(places.text_keys)) as texts,
         open_heads(settings, deployment) as heads,
     ):
-        old = log_stores(places, organ.log, db, texts, heads)
+        old = log_stores(settings, organ.log, db, texts, heads)
         with lead(old, candidate_of(settings)) as leadership, old.heads.hold():  # 1
             ours, known = _known_tree(settings, organ, old)  # 2
             _require_end(old, ours, known, reason)
@@ -229,10 +229,8 @@ def _make_log(
     for name, key in keys.items():
         if not (settings.folder / name).exists():
             create_private(settings.folder / name, pem_of(key))
-    places = Places(settings.folder)
-    if not places.tiles(log.id).exists():
-        LocalTiles.create(places.tiles(log.id))
-    stores = log_stores(places, log, old.db, old.texts, heads)
+    make_tiles(settings, log.id)
+    stores = log_stores(settings, log, old.db, old.texts, heads)
     try:
         create_log(stores, organ=organ.id, signer=log_signer(settings, log), clock=system_clock)
     except AlreadyExists:

@@ -143,7 +143,7 @@ def rebuild_database(
                 settings=settings,
                 organ=organ,
                 log=log,
-                stores=log_stores(places, log, new, texts_keys, heads),
+                stores=log_stores(settings, log, new, texts_keys, heads),
                 connection=connection,
                 second=second,
                 at=at,

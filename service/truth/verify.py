@@ -138,7 +138,7 @@ def verify_database(settings: Settings, organ: str | None = None) -> list[Verifi
         db.require_schema()
         for one in organs:
             for log in one.logs:
-                stores = log_stores(places, log, db, texts, heads)
+                stores = log_stores(settings, log, db, texts, heads)
                 found.append(_verify(settings, one, log, stores))
         if organ is None:
             known = [log.id for one in organs for log in one.logs]

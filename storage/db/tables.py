@@ -232,6 +232,15 @@ announcements = Table(
     Index(None, "channel", "answered"),
 )
 
+transfers = Table(
+    "transfers",  # who is receiving which content, where several nodes could
+    metadata,
+    Column("log", _NAME, primary_key=True),
+    Column("capture", _ID, primary_key=True),
+    Column("owner", _NAME, nullable=False),  # one process
+    Column("until", Moment, nullable=False),  # by the database's own clock
+)
+
 exports = Table(
     "exports",  # packages that were asked for
     metadata,

@@ -1,4 +1,4 @@
-"""The contract of every object store, and the three shapes that cross it.
+"""The contract of every object store, and the shapes that cross it.
 
 An object is bytes under their own SHA-256. A store creates objects and gives them back; it has
 no update and no delete: disposal is a procedure of its own with approvals, not a method here.
@@ -6,11 +6,15 @@ Which kind of store keeps the bytes changes the assurance, never the meaning of 
 """
 
 import enum
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from storage.durable import disk_errors, open_file
+from storage.errors import NotFound
 
 
 class AssuranceLevel(enum.Enum):
@@ -40,22 +44,73 @@ class AssuranceLevel(enum.Enum):
         return list(AssuranceLevel).index(self)
 
 
+class Staged(Protocol):
+    """A complete upload, durable in staging, not yet an object; it may be gone again already."""
+
+    @property
+    def key(self) -> str:
+        """The name under which the upload began, chosen by the service."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """64 lowercase hex digits, over the bytes that came; compared by the caller, or not."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """How many came."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Its bytes from the start, unhashed; the caller closes it.
+
+        Reading raises what opening raises.
+
+        Raises:
+            NotFound: it is gone.
+            Unavailable: the staging area does not answer.
+        """
+        ...
+
+    def consume(self) -> None:
+        """Let go of it, because an object holds its bytes now; what is gone is no error.
+
+        Raises:
+            Unavailable: the staging area does not answer.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedFile:
-    """A complete upload, durable in staging, not yet an object.
+    """`Staged` as a file.
 
     Attributes:
-        key: the name under which the upload began, chosen by the service.
+        key: see there.
         path: where the bytes lie.
-        sha256: 64 lowercase hex digits, over the bytes that came; equals what was announced
-            only if the caller compared them.
-        size_bytes: how many came.
+        sha256: see there.
+        size_bytes: see there.
     """
 
     key: str
     path: Path
     sha256: str
     size_bytes: int
+
+    def open(self) -> BinaryIO:
+        """See `Staged.open`."""
+        with disk_errors("reading a staged file"):
+            try:
+                fd = open_file(self.path)
+            except FileNotFoundError as error:
+                raise NotFound("neither the staged file nor the object is there") from error
+            return os.fdopen(fd, "rb", buffering=0)
+
+    def consume(self) -> None:
+        """See `Staged.consume`; whether the name went for good, a crash may decide."""
+        with disk_errors("letting go of a staged file"):
+            self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +152,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def put_once(self, staged: StagedFile) -> StoredObject:
+    def put_once(self, staged: Staged) -> StoredObject:
         """Make an object of a staged file and return only when that would survive power loss.
 
         The object's name is `staged.sha256`. Before success the stored bytes have been read
@@ -151,7 +206,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def mend(self, staged: StagedFile) -> StoredObject:
+    def mend(self, staged: Staged) -> StoredObject:
         """Put the right bytes where wrong ones or none are; what lay there is kept aside.
 
         A directory moves the damaged file to `damaged/`; a bucket gets a new version, and the

@@ -1,8 +1,6 @@
 """One bucket with Object Lock, as the S3 object store speaks to it through the `minio` SDK.
 
-Does: one request for each call, with time-outs, and turns every foreign error into a storage
-error. Refuses to say where it speaks to: no host, key or message of the server gets into a
-storage error, only the server's error code.
+Does: one request for each call, as `storage.s3` bounds and names them.
 
 Nothing here copies an object on the server (SeaweedFS drops the lock of the copy) and nothing
 here removes one.
@@ -10,25 +8,18 @@ here removes one.
 
 import base64
 import hashlib
-import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import BinaryIO
-from urllib.parse import urlsplit
-from xml.etree.ElementTree import ParseError
 
-import certifi
 import urllib3
-from minio import Minio
 from minio.commonconfig import ENABLED
-from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
-from urllib3.exceptions import HTTPError
 
-from storage.errors import DiskReserveReached, NotFound, Unavailable
+from storage.errors import Unavailable
 from storage.objects.locks import Held, Listed, Lock, read_headers
+from storage.s3 import BucketAddress, Connection, store_errors
 
+__all__ = ["Bucket", "BucketAddress", "part_bytes", "store_errors"]
 MIB = 1 << 20
 SINGLE_BYTES = 64 * MIB
 """The largest object that is sent in one request, and so the largest that is held in memory."""
@@ -38,71 +29,15 @@ PART_BYTES = 16 * MIB
 
 _MOST_PARTS = 10_000
 _PIECE_BYTES = 1 << 18
-_CONNECTIONS = 32
-_PRESIGNED = timedelta(minutes=5)
-_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "MethodNotAllowed", "ResourceNotFound"})
-_MALFORMED = frozenset({"BadRequest", "InvalidArgument", "InvalidRequest"})
-_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
-_CODE = re.compile(r"[A-Za-z]{1,64}")
 _SHA256_HEADERS = ("x-amz-checksum-sha256", "x-amz-sdk-checksum-algorithm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketAddress:
-    """Where a bucket is and who asks.
-
-    Attributes:
-        endpoint: `https://host[:port]`, or `http://` for a loopback or a private network.
-        bucket: its name.
-        region: as the server calls it.
-        access_key: of our account.
-        secret_key: of our account; never shown.
-        ca_file: PEM file of the authorities that may vouch for the server, or the usual ones.
-        timeout_s: how long connecting, and each wait for bytes, may take.
-    """
-
-    endpoint: str
-    bucket: str
-    region: str = "us-east-1"
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
-    ca_file: str | None = None
-    timeout_s: float = 30.0
-
-
-class Bucket:
+class Bucket(Connection):
     """A bucket that versions and locks. Threads may share it."""
 
-    def __init__(self, address: BucketAddress) -> None:
-        """Prepare; nothing is asked yet.
-
-        Raises:
-            ValueError: the endpoint is no plain http or https address.
-        """
-        parts = urlsplit(address.endpoint)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
-            raise ValueError("an S3 endpoint is https://host or https://host:port")
-        self.name = address.bucket
-        self._region = address.region
-        self._connections = _connections(address)
-        self.client = Minio(
-            parts.netloc,
-            access_key=address.access_key,
-            secret_key=address.secret_key,
-            secure=parts.scheme == "https",
-            region=address.region,
-            http_client=self._connections,
-        )
-
-    def make(self) -> None:
-        """Make the bucket with Object Lock, if there is none of that name.
-
-        Raises:
-            Unavailable: the server refuses or does not answer.
-        """
-        with store_errors("making the bucket"):
-            if not self.client.bucket_exists(self.name):
-                self.client.make_bucket(self.name, location=self._region, object_lock=True)
+    def make(self, *, object_lock: bool = True) -> None:
+        """Make the bucket with Object Lock, if there is none; see `Connection.make`."""
+        super().make(object_lock=object_lock)
 
     def require_locking(self) -> None:
         """Demand that the bucket keeps versions and can lock them.
@@ -200,18 +135,12 @@ class Bucket:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Send a version with `If-None-Match: *`; whether the server made one.
 
-        Some servers make one whatever is there already. The SDK has no way to ask that, so a
-        presigned address is used.
+        Some servers make one whatever is there already.
 
         Raises:
-            Unavailable: the server does not answer.
+            Unavailable: the server refuses or does not answer.
         """
-        with store_errors("sending an object once"):
-            url = self.client.get_presigned_url("PUT", self.name, key, expires=_PRESIGNED)
-            answer = self._connections.urlopen(
-                "PUT", url, body=data, headers={"If-None-Match": "*"}
-            )
-            return answer.status < 300
+        return self.put_new(key, data) is not None
 
     def lock(self, key: str, version: str, lock: Lock) -> None:
         """Lock a version for longer.
@@ -270,60 +199,7 @@ class Bucket:
             response.close()
 
 
-@contextmanager
-def store_errors(doing: str, *, named: bool = False) -> Generator[None]:
-    """Turn every foreign error of the block into the storage error that says whose fault it is.
-
-    Args:
-        doing: what was being done, as a noun phrase for the operator.
-        named: whether a version was named: a malformed id is then one that is not there.
-
-    Raises:
-        NotFound: there is no such object or version.
-        DiskReserveReached: the server has no room.
-        Unavailable: anything else.
-    """
-    try:
-        yield
-    except S3Error as error:
-        code = error.code or ""
-        if code in _ABSENT or (named and code in _MALFORMED):
-            raise NotFound(f"the object store holds no such object: {doing}") from error
-        if code in _FULL:
-            raise DiskReserveReached(f"no room in the object store: {doing}") from error
-        told = code if _CODE.fullmatch(code) else "no code"
-        raise Unavailable(f"the object store refused ({told}): {doing}") from error
-    except (ServerError, InvalidResponseError) as error:
-        raise Unavailable(f"the object store failed: {doing}") from error
-    except (HTTPError, OSError) as error:
-        raise Unavailable(f"the object store does not answer: {doing}") from error
-    except (MinioException, ParseError, ValueError) as error:
-        raise Unavailable(f"the object store gave no proper answer: {doing}") from error
-
-
 def part_bytes(size_bytes: int) -> int:
     """The length of each part but the last: a whole number of MiB, at most 10,000 parts."""
     needed = -(-size_bytes // _MOST_PARTS)
     return max(PART_BYTES, -(-needed // MIB) * MIB)
-
-
-def _connections(address: BucketAddress) -> urllib3.PoolManager:
-    """Waits are bounded, and only what changes nothing is tried again, twice.
-
-    The SDK's own pool waits five minutes and sends a write up to six times.
-    """
-    return urllib3.PoolManager(
-        maxsize=_CONNECTIONS,
-        timeout=urllib3.Timeout(connect=address.timeout_s, read=address.timeout_s),
-        cert_reqs="CERT_REQUIRED",
-        ca_certs=address.ca_file or certifi.where(),
-        retries=urllib3.Retry(
-            total=2,
-            redirect=0,
-            backoff_factor=0.2,
-            allowed_methods=["GET", "HEAD"],
-            status_forcelist=[500, 502, 503, 504],
-            respect_retry_after_header=False,
-            raise_on_status=False,
-        ),
-    )

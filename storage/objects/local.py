@@ -30,7 +30,7 @@ from storage.durable import (
     write_fully,
 )
 from storage.errors import IntegrityAlarm, NameRefused, NotFound, Unavailable
-from storage.objects import AssuranceLevel, StagedFile, StoredObject
+from storage.objects import AssuranceLevel, Staged, StagedFile, StoredObject
 from storage.objects.flags import APPEND_ONLY, IMMUTABLE, flags_of, set_flag
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -103,11 +103,11 @@ class LocalObjects:
             return AssuranceLevel.DIRECTORY_IMMUTABLE
         return AssuranceLevel.DIRECTORY_MODE_BITS
 
-    def put_once(self, staged: StagedFile) -> StoredObject:
+    def put_once(self, staged: Staged) -> StoredObject:
         """See `ObjectStore.put_once`.
 
         1. What lies under the name already is read back; equal is success.
-        2. Else the staged file is opened; on another file system it is copied.
+        2. Else the staged file is opened; from another file system or a bucket it is copied.
         3. It is synced, read back from the disk and compared with the name.
         4. It is linked under its name and the folder synced; whoever came first wins.
         5. The staged name goes: from here on the object is the only one.
@@ -123,7 +123,7 @@ class LocalObjects:
             fd = self._existing(name, folder, opened)  # 1
             if fd is None:
                 fd = self._create(staged, folder, opened)  # 2, 3, 4
-            _consume(staged.path, durably=self._protects)  # 5
+            _consume(staged, durably=self._protects)  # 5
         if self._protects:
             self._protect_object(name)  # 6
         return self.stat(name)
@@ -143,7 +143,7 @@ class LocalObjects:
         with self._opened(name, version) as (fd, _):
             return hash_from_disk(fd)
 
-    def mend(self, staged: StagedFile) -> StoredObject:
+    def mend(self, staged: Staged) -> StoredObject:
         """See `ObjectStore.mend`; an immutable file is left to an administrator."""
         name = _checked(staged.sha256)
         self._tree.check()
@@ -191,14 +191,15 @@ class LocalObjects:
         self._tree.sync(folder)  # its maker may not have come so far
         return fd
 
-    def _create(self, staged: StagedFile, folder: int, opened: contextlib.ExitStack) -> int:
+    def _create(self, staged: Staged, folder: int, opened: contextlib.ExitStack) -> int:
         """Steps 2 to 4; the descriptor of the object, ours or that of who was quicker."""
         name = staged.sha256
-        source = _open_if_there(staged.path)
-        if source is None:
+        try:
+            source = opened.enter_context(staged.open())
+        except NotFound:
             return self._present(name, folder, opened)
-        opened.callback(os.close, source)
-        fd = source if _may_be_linked(source, folder) else self._copy(source, opened)
+        linked = isinstance(staged, StagedFile) and _may_be_linked(source.fileno(), folder)
+        fd = source.fileno() if linked else self._copy(source, opened)
         if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
             os.fchmod(fd, FILE_MODE)
         self._tree.sync(fd)
@@ -217,10 +218,10 @@ class LocalObjects:
             raise NotFound(f"neither the staged file nor the object {name} is there")
         return fd
 
-    def _copy(self, source: int, opened: contextlib.ExitStack) -> int:
+    def _copy(self, source: BinaryIO, opened: contextlib.ExitStack) -> int:
         """The same bytes in a file of our own, which vanishes unless it gets a name."""
         new = opened.enter_context(self._tree.new_file())
-        while piece := os.read(source, PIECE_BYTES):
+        while piece := source.read(PIECE_BYTES):
             write_fully(new.fd, piece)
         return new.fd
 
@@ -322,16 +323,15 @@ def _mount(fd: int) -> bytes:
     return next(line for line in lines if line.startswith(b"mnt_id:"))
 
 
-def _consume(path: Path, *, durably: bool) -> None:
+def _consume(staged: Staged, *, durably: bool) -> None:
     """Remove the staged name. An immutable file could not lose it later, so then it is synced."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-        if durably:
-            parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+    staged.consume()
+    if durably and isinstance(staged, StagedFile):
+        parent = os.open(staged.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)
 
 
 def _describe(fd: int, name: str, folder: int) -> StoredObject:

@@ -1,12 +1,14 @@
-"""A version of an object as a seekable stream, fetched in pieces by range requests.
+"""Streams: a version of an object in pieces, and bytes that are proven while they are read.
 
 Does: holds one piece in memory and no connection between two reads, so a slow reader ties up
 nothing in the store. Refuses to write and to have a file descriptor.
 """
 
+import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
+from storage.errors import IntegrityAlarm
 from storage.objects.bucket import Bucket
 from storage.objects.locks import Held
 
@@ -80,3 +82,50 @@ class Ranges(io.RawIOBase):
         target[: len(taken)] = taken
         self._position += len(taken)
         return len(taken)
+
+
+class ProvingReader(io.RawIOBase):
+    """Bytes that must have a digest and a length; the last of them come only if they do."""
+
+    def __init__(self, stream: BinaryIO, sha256: str, size_bytes: int) -> None:
+        """Read from a stream at its start."""
+        super().__init__()
+        self._stream = stream
+        self._sha256 = sha256
+        self._size_bytes = size_bytes
+        self._taken_bytes = 0
+        self._digest = hashlib.sha256()
+        if size_bytes == 0:
+            self._prove()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Fill the buffer as far as one read goes; 0 at the end.
+
+        Raises:
+            IntegrityAlarm: it ends early, goes on too long, or has another digest.
+            StorageError: what the stream raises.
+        """
+        target = memoryview(buffer).cast("B")
+        left = self._size_bytes - self._taken_bytes
+        if left <= 0 or not target:
+            return 0
+        data = self._stream.read(min(len(target), left))
+        if not data:
+            raise self._alarm()
+        self._digest.update(data)
+        self._taken_bytes += len(data)
+        if self._taken_bytes == self._size_bytes:
+            self._prove()
+        target[: len(data)] = data
+        return len(data)
+
+    def _prove(self) -> None:
+        if self._stream.read(1) or self._digest.hexdigest() != self._sha256:
+            raise self._alarm()
+
+    def _alarm(self) -> IntegrityAlarm:
+        return IntegrityAlarm(f"what was staged as {self._sha256} has another digest or length")

@@ -15,7 +15,6 @@ delete markers) hides it from those who name no version, and `strangers` tells o
 
 import hashlib
 import io
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -24,12 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Self
 
-from storage.durable import disk_errors, open_file
 from storage.errors import IntegrityAlarm, NameRefused, NotFound, Unavailable
-from storage.objects import AssuranceLevel, StagedFile, StoredObject
+from storage.objects import AssuranceLevel, Staged, StoredObject
 from storage.objects.bucket import SINGLE_BYTES, Bucket
 from storage.objects.locks import Held, Listed, Lock, LockMode
-from storage.objects.ranges import Ranges
+from storage.objects.ranges import ProvingReader, Ranges
 from storage.objects.selftest import CANARIES, Verdict, examine_bucket
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -147,12 +145,13 @@ class S3Objects:
             return AssuranceLevel.S3_UNPROVEN
         return _LEVELS[self._intake.mode]
 
-    def put_once(self, staged: StagedFile) -> StoredObject:
+    def put_once(self, staged: Staged) -> StoredObject:
         """See `ObjectStore.put_once`.
 
         1. Every version under the name is looked at; the first with the right bytes is the
            object, and is locked for longer if it must be. Only other bytes: an alarm.
-        2. Else the staged bytes are hashed and sent, locked from their first moment.
+        2. Else the staged bytes are sent, locked from their first moment. They are hashed before,
+           or where they are sent in parts on their way: wrong ones are never completed.
         3. HEAD of that version must tell its size, and a lock as firm and long as asked.
         4. That version is read back and hashed.
         5. The staged file goes.
@@ -162,9 +161,26 @@ class S3Objects:
             held = self._existing(name)  # 1
             if held is None:
                 held = self._create(staged)  # 2, 3, 4
-        with disk_errors("letting go of a staged file"):
-            staged.path.unlink(missing_ok=True)  # 5
+        staged.consume()  # 5
         return self._describe(name, held)
+
+    def place(self, name: str, data: bytes) -> None:
+        """Send an object, locked, and return when it is durable; nothing is proven by that.
+
+        `put_once` of the same name finds it, reads it back, and only that makes it stored. So
+        bytes that were hashed on their way here need not lie in staging first.
+
+        Args:
+            name: SHA-256 of the data, as the caller has hashed it: it cannot be taken back.
+            data: at most `SINGLE_BYTES`.
+
+        Raises:
+            NameRefused: `name` is not 64 lowercase hex digits.
+            DiskReserveReached, Unavailable: nothing was promised; a version may have been made.
+        """
+        lock = self._intake.lock(self._clock())
+        key = _key(_checked(name))
+        self._bucket.put(key, io.BytesIO(data), len(data), sha256=name, lock=lock)
 
     def open(self, name: str, version: str | None = None) -> BinaryIO:
         """See `ObjectStore.open`; bytes come by range requests, and may fail to come later on.
@@ -182,7 +198,7 @@ class S3Objects:
         held = self._find(name, version)
         return self._bucket.measure(held.key, held.version)
 
-    def mend(self, staged: StagedFile) -> StoredObject:
+    def mend(self, staged: Staged) -> StoredObject:
         """See `ObjectStore.mend`: a new version, unless an older one holds the right bytes."""
         name = _checked(staged.sha256)
         with self._turns[int(name[:2], 16)]:
@@ -191,8 +207,7 @@ class S3Objects:
             except IntegrityAlarm:
                 held = None
             held = held or self._create(staged)
-        with disk_errors("letting go of a staged file"):
-            staged.path.unlink(missing_ok=True)
+        staged.consume()
         return self._describe(name, held)
 
     def names(self) -> Iterator[str]:
@@ -234,7 +249,7 @@ class S3Objects:
             held = self._bucket.head(key, version)
         return _require_lock(held, asked)
 
-    def _create(self, staged: StagedFile) -> Held:
+    def _create(self, staged: Staged) -> Held:
         key = _key(staged.sha256)
         asked = self._intake.lock(self._clock())
         with ExitStack() as opened:
@@ -287,32 +302,21 @@ def _require_lock(held: Held, asked: Lock) -> Held:
     return held
 
 
-def _staged_bytes(staged: StagedFile, opened: ExitStack) -> BinaryIO:
-    """The staged bytes at their start, hashed: a locked object of wrong bytes could not go.
+def _staged_bytes(staged: Staged, opened: ExitStack) -> BinaryIO:
+    """The staged bytes at their start, proven: a locked object of wrong bytes could not go.
+
+    What is sent in one request is hashed before; what is sent in parts, while it is read: the
+    part that would complete it is held back until the digest is right.
 
     Raises:
         NotFound: the staged file is gone.
-        IntegrityAlarm: its bytes are not those that its record names.
+        IntegrityAlarm: its bytes are not those that its record names; reading raises it too.
     """
-    with disk_errors("reading a staged file"):
-        try:
-            fd = open_file(staged.path)
-        except FileNotFoundError as error:
-            raise NotFound("neither the staged file nor the object is there") from error
-        file = opened.enter_context(os.fdopen(fd, "rb", buffering=0))
-        if staged.size_bytes <= SINGLE_BYTES:
-            data = file.read(staged.size_bytes + 1)
-            right = len(data) == staged.size_bytes
-            right = right and hashlib.sha256(data).hexdigest() == staged.sha256
-            stream: BinaryIO = io.BytesIO(data)
-        else:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            right = (digest, file.tell()) == (staged.sha256, staged.size_bytes)
-            file.seek(0)
-            stream = file
-    if not right:
-        raise IntegrityAlarm(f"what was staged as {staged.sha256} has another digest or length")
-    return stream
+    stream = opened.enter_context(staged.open())
+    proving = ProvingReader(stream, staged.sha256, staged.size_bytes)
+    if staged.size_bytes > SINGLE_BYTES:
+        return io.BufferedReader(proving, _BUFFER_BYTES)
+    return io.BytesIO(proving.readall())
 
 
 def _read_store_id(bucket: Bucket) -> str | None:

@@ -1,4 +1,4 @@
-"""One upload while it is written: hashed in the same pass, bounded by what was announced.
+"""One upload while it is written into a file: hashed in the same pass, bounded as announced.
 
 It decides nothing about the bytes: whether digest and length are the announced ones is the
 caller's comparison. It keeps no bytes that did not finish, and takes none after the first that
@@ -17,7 +17,7 @@ from storage.errors import TooLong
 from storage.objects import StagedFile
 
 
-class StagedWriter:
+class FileWriter:
     """One upload being written; its calls block and belong in a thread, one at a time.
 
     Leaving the `with` block without `finish` discards it.
@@ -33,7 +33,7 @@ class StagedWriter:
         settle: Callable[[int], None],
         owed_bytes: int,
     ) -> None:
-        """Made by `Staging.begin` only.
+        """Made by `StagingFolder.begin` only.
 
         Args:
             key: where it will wait.

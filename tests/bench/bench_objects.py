@@ -22,7 +22,7 @@ from pathlib import Path
 
 from storage.durable import hash_from_disk
 from storage.objects.local import LocalObjects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 
 MIB = 1 << 20
 ROUNDS = 5
@@ -38,7 +38,7 @@ class Ways:
         """Make the stores."""
         self._folder = folder
         self._objects = LocalObjects.create(folder / "objects", store_id="bench")
-        self._staging = Staging.create(folder / "staging", reserve_bytes=0)
+        self._staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
 
     def write(self, data: bytearray, number: int, *, hashed: bool = False) -> Path:
         """Write 1 MiB at a time to a named file."""

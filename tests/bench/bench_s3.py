@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import count
@@ -25,12 +26,14 @@ from pathlib import Path
 from storage.objects.bucket import Bucket, BucketAddress
 from storage.objects.locks import LockMode
 from storage.objects.s3 import Intake, S3Objects
-from storage.staging import Staging
+from storage.s3 import Files
+from storage.staging.bucket import StagingBucket
+from storage.staging.folder import StagingFolder
 from tests.stores.weed import running_weed
 
 MIB = 1 << 20
 ROUNDS = 3
-CASES = ((4 * MIB, 1, 16), (4 * MIB, 8, 48), (64 * 1024, 8, 96))
+CASES = ((4 * MIB, 1, 16), (4 * MIB, 8, 48), (64 * 1024, 8, 96), (96 * MIB, 1, 2))
 INTAKE = Intake(mode=LockMode.COMPLIANCE, days=1)
 
 Way = Callable[[bytes, int], None]
@@ -57,7 +60,10 @@ class Ways:
             )
         )
         self._plain.make()
-        self._staging = Staging.create(folder / "staging", reserve_bytes=0)
+        self._staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
+        files = Files(replace(address, bucket="staging"))
+        self._bucket = StagingBucket.create(files, clock)
+        self._once = StagingBucket(files, clock, straight=self._store.place)
 
     def straight(self, data: bytes, number: int) -> None:
         """One call of the SDK."""
@@ -73,6 +79,21 @@ class Ways:
     def keep(self, data: bytes, number: int) -> None:
         """Staged and durable here, then made an object: locked, described, read back."""
         with self._staging.begin(f"keep-{number}", len(data)) as writer:
+            writer.write(data)
+            staged = writer.finish()
+        self._store.put_once(staged)
+
+    def bucket(self, data: bytes, number: int) -> None:
+        """As `keep`, but staged in a bucket, where every node reads it."""
+        self._keep_from(self._bucket, data, number)
+
+    def once(self, data: bytes, number: int) -> None:
+        """As served: what fits one piece goes straight to its object, and is proven there."""
+        self._keep_from(self._once, data, number)
+
+    def _keep_from(self, staging: StagingBucket, data: bytes, number: int) -> None:
+        sha256 = hashlib.sha256(data).hexdigest()  # the device's, not ours
+        with staging.begin(f"keep-{number}", len(data), sha256=sha256) as writer:
             writer.write(data)
             staged = writer.finish()
         self._store.put_once(staged)
@@ -107,7 +128,7 @@ def compare(ways: Ways, size: int, threads: int, repeats: int, numbers: "count[i
     """Print the rates of all ways and their ratios to the plain one."""
     measured: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        for name in ("straight", "hashed", "keep"):
+        for name in ("straight", "hashed", "keep", "bucket", "once"):
             each = rate(getattr(ways, name), size, threads, repeats, numbers)
             measured.setdefault(name, []).append(each)
     straight = statistics.median(measured["straight"])
@@ -115,10 +136,12 @@ def compare(ways: Ways, size: int, threads: int, repeats: int, numbers: "count[i
     for name, label in (
         ("straight", "minio SDK alone (peer)"),
         ("hashed", "the same, then read back"),
-        ("keep", "staged and made an object"),
+        ("keep", "staged on disk, made an object"),
+        ("bucket", "staged in a bucket, made one"),
+        ("once", "written once, as served"),
     ):
         each = statistics.median(measured[name])
-        print(f"  {label:28} {each:8.1f}/s {each * size / 1e6:8.1f} MB/s  {each / straight:5.2f} ×")
+        print(f"  {label:30} {each:8.1f}/s {each * size / 1e6:8.1f} MB/s  {each / straight:5.2f} ×")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from storage.objects.bucket import Bucket, BucketAddress
 from storage.objects.local import LocalObjects
 from storage.objects.locks import LockMode
 from storage.objects.s3 import Intake, S3Objects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.stores.ceph import Ceph
 from tests.stores.weed import Weed, new_bucket
 
@@ -57,7 +57,7 @@ class Directory:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder / "objects"
-        self._staging = Staging.create(folder / "staging", reserve_bytes=0)
+        self._staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
         self.store: ObjectStore = LocalObjects.create(self._root, store_id="contract")
 
     def stage(self, key: str, data: bytes) -> StagedFile:
@@ -76,7 +76,7 @@ class LockedBucket:
 
     def __init__(self, folder: Path, address: BucketAddress) -> None:
         self._address = address
-        self._staging = Staging.create(folder / "staging", reserve_bytes=0)
+        self._staging = StagingFolder.create(folder / "staging", reserve_bytes=0)
         store = S3Objects.create(Bucket(address), INTAKE, clock, store_id="contract")
         store.prove()
         self.store: ObjectStore = store

@@ -1,5 +1,6 @@
 """The contract of `TileStore`, the same sentences for every store that claims to be one."""
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import pytest
 
 from evidence.tlog.tiles import TileName
 from storage.errors import AlreadyExists, NameRefused, NotFound
+from storage.s3 import Files
 from storage.tiles import LocalTiles, TileStore
+from storage.tiles.s3 import S3Tiles
+from tests.stores.ceph import Ceph
+from tests.stores.weed import Weed
 
 TILE = "tile/0/x001/234"
 BUNDLE = "tile/entries/000"
@@ -38,22 +43,19 @@ NO_NAMES = [
     "tile/0/000\x00",
 ]
 
-STORES: dict[str, Callable[[Path], Callable[[], TileStore]]] = {}
-
-
-def directory(folder: Path) -> Callable[[], TileStore]:
-    """A directory; the answer opens it as a new process would."""
-    LocalTiles.create(folder / "tiles")
-    return lambda: LocalTiles(folder / "tiles")
-
-
-STORES["directory"] = directory
+STORES = ["directory", "weed", pytest.param("ceph", marks=pytest.mark.ceph)]
 
 
 @pytest.fixture(params=STORES)
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], TileStore]:
-    """Each kind of store in turn, new and empty."""
-    return STORES[request.param](tmp_path)
+    """Each kind of store in turn, new and empty; the answer opens it as a new process would."""
+    if request.param == "directory":
+        LocalTiles.create(tmp_path / "tiles")
+        return lambda: LocalTiles(tmp_path / "tiles")
+    server: Weed | Ceph = request.getfixturevalue(request.param)
+    log, address = f"log-{secrets.token_hex(6)}", server.address("tiles")
+    S3Tiles.create(Files(address), log)
+    return lambda: S3Tiles(Files(address), log)
 
 
 @pytest.fixture

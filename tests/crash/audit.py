@@ -29,7 +29,7 @@ from storage.db.engine import Database
 from storage.db.tables import records, texts
 from storage.log.serving import published_tile
 from storage.objects.local import LocalObjects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from storage.tiles import LocalTiles
 from tests.crash.ledger import Announced, Ledger
 from tests.service.attested_maker import Attested
@@ -116,7 +116,7 @@ class Audit:
 
     def check_staging(self) -> None:
         """Nothing waits that nobody waits for, and only wrong bytes are kept aside, each stated."""
-        staging = Staging(self.places.staging, reserve_bytes=0)
+        staging = StagingFolder(self.places.staging, reserve_bytes=0)
         assert [path.name for path in (self.places.staging / "waiting").iterdir()] == []
         kept = {(one.key, one.sha256) for one in staging.quarantined()}
         assert self.ledger.aside <= kept <= self.ledger.wrong

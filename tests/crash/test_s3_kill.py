@@ -16,7 +16,7 @@ from storage.objects import AssuranceLevel, StagedFile, StoredObject
 from storage.objects.bucket import Bucket, BucketAddress
 from storage.objects.locks import LockMode
 from storage.objects.s3 import Intake, S3Objects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.stores.faulty import Faulty
 from tests.stores.weed import Weed, new_bucket
 from tests.tools import ROOT
@@ -35,7 +35,7 @@ def clock() -> datetime:
     return datetime.now(UTC)
 
 
-def stage(staging: Staging, key: str, data: bytes) -> StagedFile:
+def stage(staging: StagingFolder, key: str, data: bytes) -> StagedFile:
     """A finished upload."""
     with staging.begin(key, len(data)) as writer:
         writer.write(data)
@@ -61,7 +61,7 @@ def test_a_client_killed_at_any_step_leaves_nothing_half(
     """The staged file is still there, what the store shows is whole, and a repeat succeeds."""
     address = weed.address(new_bucket())
     store = S3Objects.create(Bucket(address), INTAKE, clock, store_id="s3")
-    staging = Staging.create(tmp_path / "staging", reserve_bytes=0)
+    staging = StagingFolder.create(tmp_path / "staging", reserve_bytes=0)
     staged = stage(staging, "a", os.urandom(100_000))
     faulty = Faulty(weed.port)
     started: list[subprocess.Popen[bytes]] = []
@@ -95,7 +95,7 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
     """SeaweedFS is killed under load and started again: every stored version reads back, locked."""
     weed = Weed(tmp_path / "weed")
     address = weed.address(new_bucket())
-    staging = Staging.create(tmp_path / "staging", reserve_bytes=0)
+    staging = StagingFolder.create(tmp_path / "staging", reserve_bytes=0)
     kept: list[StoredObject] = []
     enough = threading.Event()
     try:

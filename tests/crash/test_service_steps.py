@@ -18,7 +18,7 @@ from service.app import create_app
 from service.fsck import check_logs
 from service.settings import Places
 from storage.objects.local import LocalObjects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.crash import walker
 from tests.crash.walker import DIED, STEPS, Walk, go
 from tests.service.deployment_maker import PHOTO, Made, make_deployment
@@ -102,6 +102,6 @@ def test_wrong_bytes_are_stated_after_a_kill(made: Made, walk: Walk, earlier: in
     with TestClient(create_app(made.settings)) as client:
         go(client, replace(walk, wrong=()))
         events = Counter(custody(client, made, walk.signed.id))
-    staging = Staging(Places(made.settings.folder).staging, reserve_bytes=0)
+    staging = StagingFolder(Places(made.settings.folder).staging, reserve_bytes=0)
     assert len(list(staging.quarantined())) == earlier + 1
     assert events["quarantined"] == earlier + 1

@@ -35,11 +35,10 @@ from service.settings import (
     Settings,
     WitnessSettings,
 )
+from service.stores import make_staging, make_tiles
 from storage.db.engine import Database, migrate
 from storage.log import create_log
 from storage.log.texts import TextKeys
-from storage.staging import Staging
-from storage.tiles import LocalTiles
 
 AUDIENCE = "test"
 PHOTO = b"\xff\xd8\xff\xe0 not much of a photo \xff\xd9"
@@ -215,13 +214,13 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
     if deployment.database_url is None:
         migrate(url)
     make_objects(settings, system_clock, "test")
-    Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
+    make_staging(settings, system_clock)
     texts = TextKeys.create(places.text_keys)
     db = Database(url)
     for organ in deployment.organs:
-        LocalTiles.create(places.tiles(organ.log.id))
+        make_tiles(settings, organ.log.id)
         create_log(
-            log_stores(places, organ.log, db, texts, None),
+            log_stores(settings, organ.log, db, texts, None),
             organ=organ.id,
             signer=log_signer(settings, organ.log),
             clock=system_clock,

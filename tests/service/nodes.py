@@ -28,7 +28,7 @@ from service.settings import Places
 from storage.db.engine import Database
 from storage.log.heads import FileHead
 from storage.log.shared_heads import SharedHead, prepare_heads
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.postgres import OWNER, SERVICE, PostgresServer
 from tests.service.deployment_maker import Made, bearer, make_deployment, wire
 from tests.service.server_process import ServerProcess
@@ -158,7 +158,7 @@ class Nodes:
         for name in SHARED:
             (folder / name).symlink_to(self.folder / name)
         (folder / "exports").mkdir()
-        Staging.create(Places(folder).staging, reserve_bytes=0)
+        StagingFolder.create(Places(folder).staging, reserve_bytes=0)
         process = ServerProcess(
             folder, heads_url=self.heads_url, node=f"web-{number}", inspect_workers=1
         )

@@ -27,7 +27,7 @@ from service.transparency.witness import create_witness
 from storage import records
 from storage.db.engine import Database
 from storage.log.part import Heard
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import PHOTO, Made
 from tests.service.server_process import ServerProcess, free_port
@@ -215,7 +215,7 @@ def test_what_is_left_waits_for_the_witness(attested: Attested) -> None:
     with witness_of(attested), TestClient(create_app(made.settings)) as client:
         signed = made.parties["county-a"].capture()
         assert announce(client, made, signed).status_code == 200
-    staging = Staging(Places(made.settings.folder).staging, reserve_bytes=0)
+    staging = StagingFolder(Places(made.settings.folder).staging, reserve_bytes=0)
     for key in (signed.id, hashlib.sha256(b"unknown").hexdigest()):
         with staging.begin(key, len(PHOTO)) as writer:
             writer.write(PHOTO)

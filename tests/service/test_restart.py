@@ -23,7 +23,7 @@ from service.work.queue import (
 )
 from storage.db.engine import Database
 from storage.db.tables import outbox
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.service.deployment_maker import PHOTO, Made
 from tests.service.test_captures import announce, custody, get, send, wait_until_stored
 
@@ -38,7 +38,7 @@ def test_a_finished_upload_without_its_row_is_adopted(
     """Killed between the file's name and the row: the next start takes it up and says so."""
     signed = made.parties["county-a"].capture()
     announce(reopen(), made, signed)
-    reopen_folder = Staging(Places(made.settings.folder).staging, reserve_bytes=0)
+    reopen_folder = StagingFolder(Places(made.settings.folder).staging, reserve_bytes=0)
     with reopen_folder.begin(signed.id, len(PHOTO)) as writer:
         writer.write(PHOTO)
         writer.finish()
@@ -51,7 +51,7 @@ def test_wrong_leftovers_are_quarantined(made: Made, reopen: Callable[[], Client
     """Bytes that were never compared are compared now; strangers are kept aside too."""
     signed = made.parties["county-a"].capture()
     announce(reopen(), made, signed)
-    staging = Staging(Places(made.settings.folder).staging, reserve_bytes=0)
+    staging = StagingFolder(Places(made.settings.folder).staging, reserve_bytes=0)
     for key, data in ((signed.id, b"other bytes of any length"), ("00" * 32, b"nobody's")):
         with staging.begin(key, len(data)) as writer:
             writer.write(data)

@@ -20,7 +20,7 @@ from service.scrub import Bounds, Scrubbed, scrub_once
 from service.settings import Places, Settings
 from service.truth.rebuild import rebuild_database
 from storage.objects.bucket import Bucket, BucketAddress
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.service.deployment_maker import Made, make_deployment
 from tests.service.server_process import ServerProcess
 from tests.service.test_captures import custody, get, seal
@@ -197,7 +197,7 @@ def fill_second(settings: Settings, other: BucketAddress) -> None:
     second = msgspec.structs.replace(settings, s3_bucket=other.bucket)
     store = make_objects(second, system_clock, "second")
     first = open_unproven(settings, system_clock)
-    staging = Staging(Places(settings.folder).staging, reserve_bytes=0)
+    staging = StagingFolder(Places(settings.folder).staging, reserve_bytes=0)
     for number, name in enumerate(first.names()):
         with first.open(name) as stream:
             data = stream.read()

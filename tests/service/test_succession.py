@@ -254,7 +254,7 @@ def package_of(settings: Settings, captures: dict[str, str]) -> bytes:
             if log is organ.log:
                 parts.append(part_of(context, organ, log, context.organs["county-a"].log, captures))
                 continue
-            stores = log_stores(context.places, log, context.db, texts, None)
+            stores = log_stores(context.settings, log, context.db, texts, None)
             signer = log_signer(settings, log)
             with Log.open(stores, signer=signer, clock=context.clock, confirmed=False) as closed:
                 parts.append(part_of(context, organ, log, closed, captures))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from storage.objects import StagedFile
 from storage.objects.local import LocalObjects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from storage.tiles import LocalTiles
 from tests.storage.steps import die_at, watched
 
@@ -37,7 +37,7 @@ def prepare(scenario: str, folder: Path) -> None:
         tiles.put_partial(TILE, 1, PARTIAL)
         tiles.put_checkpoint(OLD)
         return
-    Staging.create(folder / "staging", reserve_bytes=0)
+    StagingFolder.create(folder / "staging", reserve_bytes=0)
     if scenario == "keep":
         LocalObjects.create(folder / "objects", store_id="local")
     if scenario != "stage":
@@ -46,7 +46,7 @@ def prepare(scenario: str, folder: Path) -> None:
 
 def stage(folder: Path) -> StagedFile:
     """Receive an upload in two pieces, one announced byte missing."""
-    staging = Staging(folder / "staging", reserve_bytes=0)
+    staging = StagingFolder(folder / "staging", reserve_bytes=0)
     with staging.begin(KEY, len(CONTENT) + 1) as writer:
         writer.write(CONTENT[:1000])
         writer.write(CONTENT[1000:])
@@ -66,7 +66,7 @@ def keep(folder: Path) -> None:
 
 def set_aside(folder: Path) -> None:
     """Quarantine the staged upload."""
-    Staging(folder / "staging", reserve_bytes=0).quarantine(staged(folder), "digest_mismatch")
+    StagingFolder(folder / "staging", reserve_bytes=0).quarantine(staged(folder), "digest_mismatch")
 
 
 def widen(folder: Path) -> None:
@@ -118,11 +118,16 @@ def check_tiles(tiles: LocalTiles) -> None:
 
 def contents(folder: Path) -> list[bytes]:
     """The bytes of everything that is waiting, in quarantine or an object."""
-    staging = Staging(folder / "staging", reserve_bytes=0)
+    staging = StagingFolder(folder / "staging", reserve_bytes=0)
     left = staging.sweep()
     assert left.strangers == ()
-    held = [found.path.read_bytes() for found in left.finished]
-    held += [found.path.read_bytes() for found in staging.quarantined()]
+    held: list[bytes] = []
+    for found in left.finished:
+        with found.open() as stream:
+            held.append(stream.read())
+    for kept in staging.quarantined():
+        with staging.open_quarantined(kept) as stream:
+            held.append(stream.read())
     if (folder / "objects").exists():
         objects = LocalObjects(folder / "objects")
         assert list(objects.strangers()) == []
@@ -145,7 +150,7 @@ def check_done(scenario: str, folder: Path) -> None:
         }
         assert found == promised[scenario]
         return
-    staging = Staging(folder / "staging", reserve_bytes=0)
+    staging = StagingFolder(folder / "staging", reserve_bytes=0)
     waiting, aside = staging.sweep().finished, list(staging.quarantined())
     if scenario == "stage":
         assert waiting == (staged(folder),)

@@ -23,7 +23,7 @@ from storage.errors import (
 from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.flags import APPEND_ONLY, IMMUTABLE, flags_of, set_flag
 from storage.objects.local import LocalObjects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.storage.steps import fail_on, watched
 from tests.tools import ROOT
 
@@ -34,9 +34,9 @@ PUTTER = """
 import sys
 from pathlib import Path
 from storage.objects.local import LocalObjects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 folder, key = Path(sys.argv[1]), sys.argv[2]
-with Staging(folder / "staging", reserve_bytes=0).begin(key, 10240) as writer:
+with StagingFolder(folder / "staging", reserve_bytes=0).begin(key, 10240) as writer:
     writer.write(bytes(range(256)) * 40)
     staged = writer.finish()
 store = LocalObjects(folder / "objects")
@@ -53,12 +53,12 @@ def store(tmp_path: Path) -> LocalObjects:
 
 
 @pytest.fixture
-def staging(tmp_path: Path) -> Staging:
+def staging(tmp_path: Path) -> StagingFolder:
     """An empty staging area beside it."""
-    return Staging.create(tmp_path / "staging", reserve_bytes=0)
+    return StagingFolder.create(tmp_path / "staging", reserve_bytes=0)
 
 
-def stage(staging: Staging, key: str = "a", data: bytes = PHOTO) -> StagedFile:
+def stage(staging: StagingFolder, key: str = "a", data: bytes = PHOTO) -> StagedFile:
     """Bytes in staging."""
     with staging.begin(key, len(data)) as writer:
         writer.write(data)
@@ -104,7 +104,7 @@ def protected(tmp_path: Path) -> Generator[LocalObjects]:
 
 
 def test_the_order_of_system_calls_is_the_durable_one(
-    store: LocalObjects, staging: Staging
+    store: LocalObjects, staging: StagingFolder
 ) -> None:
     """File synced, read back, linked, folder synced; only then does the staged name go."""
     staged = stage(staging)
@@ -128,7 +128,7 @@ def test_the_order_of_system_calls_is_the_durable_one(
 
 
 def test_a_staged_file_on_the_same_file_system_is_linked_not_copied(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """The object is the inode that was staged, and no byte is written again."""
     staged = stage(staging)
@@ -148,7 +148,7 @@ def test_a_staged_file_on_another_file_system_is_copied(
         pytest.skip("no second file system at /dev/shm")
     folder = OTHER_MEMORY / f"fengni-test-{os.getpid()}"
     try:
-        staged = stage(Staging.create(folder, reserve_bytes=0))
+        staged = stage(StagingFolder.create(folder, reserve_bytes=0))
         assert store.put_once(staged).name == SHA256
         assert not staged.path.exists()
     finally:
@@ -157,7 +157,7 @@ def test_a_staged_file_on_another_file_system_is_copied(
 
 
 def test_a_staged_file_with_a_second_name_is_copied(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """Nobody keeps another name for the object's inode, through which it could be changed."""
     staged = stage(staging)
@@ -184,7 +184,7 @@ def test_what_was_writable_in_staging_is_read_only_as_an_object(
 # ---------------------------------------------------------------------------- failure
 
 
-def test_a_failed_sync_is_final(store: LocalObjects, staging: Staging) -> None:
+def test_a_failed_sync_is_final(store: LocalObjects, staging: StagingFolder) -> None:
     """After EIO on a sync the store takes nothing more, even if the disk would answer again."""
     staged, later = stage(staging), stage(staging, "b", b"later")
     with watched(fail_on("fsync file", errno.EIO)), pytest.raises(SyncFailed):
@@ -198,7 +198,7 @@ def test_a_failed_sync_is_final(store: LocalObjects, staging: Staging) -> None:
 
 
 def test_a_failed_sync_of_the_folder_promises_nothing(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """The object may be there, but the caller is not told so and the staged file stays."""
     store.put_once(stage(staging, "first", PHOTO))
@@ -210,7 +210,7 @@ def test_a_failed_sync_of_the_folder_promises_nothing(
     assert LocalObjects(tmp_path / "objects").put_once(staged).size_bytes == 5
 
 
-def test_a_full_disk_is_named(store: LocalObjects, staging: Staging) -> None:
+def test_a_full_disk_is_named(store: LocalObjects, staging: StagingFolder) -> None:
     """ENOSPC is the disk reserve, anything else that the disk refuses is `Unavailable`."""
     staged = stage(staging)
     with watched(fail_on("link", errno.ENOSPC)), pytest.raises(DiskReserveReached):
@@ -221,7 +221,7 @@ def test_a_full_disk_is_named(store: LocalObjects, staging: Staging) -> None:
 
 
 def test_a_staged_file_that_vanishes_to_another_worker_is_success(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """Two workers on one staged file: the slower one finds the object that the quicker made."""
     staged = stage(staging)
@@ -244,7 +244,7 @@ def test_a_staged_file_that_vanishes_to_another_worker_is_success(
 
 
 def test_an_object_made_while_ours_was_read_back_is_success(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """Who loses the race for the name verifies the winner's bytes and is answered with them."""
     staged = stage(staging)
@@ -266,7 +266,7 @@ def test_an_object_made_while_ours_was_read_back_is_success(
 
 @pytest.mark.parametrize("planted", [b"", PHOTO[:-1], PHOTO + b"!", b"!" + PHOTO[1:]])
 def test_other_bytes_under_the_name_raise_an_alarm(
-    store: LocalObjects, staging: Staging, tmp_path: Path, planted: bytes
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path, planted: bytes
 ) -> None:
     """Planted or damaged bytes are never overwritten and never believed; the upload stays."""
     place = shard(tmp_path) / SHA256
@@ -279,7 +279,7 @@ def test_other_bytes_under_the_name_raise_an_alarm(
 
 
 def test_the_right_bytes_that_someone_may_write_raise_an_alarm(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """A file that is still writable is not one that this store made."""
     (shard(tmp_path) / SHA256).write_bytes(PHOTO)
@@ -288,7 +288,7 @@ def test_the_right_bytes_that_someone_may_write_raise_an_alarm(
 
 
 def test_a_hard_link_to_other_bytes_raises_an_alarm(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """A planted second name of some other file is found out by its bytes."""
     mine = tmp_path / "mine"
@@ -301,7 +301,7 @@ def test_a_hard_link_to_other_bytes_raises_an_alarm(
 
 @pytest.mark.parametrize("planted", ["symlink", "folder", "pipe"])
 def test_what_is_no_file_raises_an_alarm(
-    store: LocalObjects, staging: Staging, tmp_path: Path, planted: str
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path, planted: str
 ) -> None:
     """A link, folder or pipe under an object's name is neither followed nor waited for."""
     place = shard(tmp_path) / SHA256
@@ -321,7 +321,7 @@ def test_what_is_no_file_raises_an_alarm(
 
 
 def test_a_link_in_place_of_a_shard_raises_an_alarm(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """The folders of the tree are not followed out of it."""
     outside = tmp_path / "outside"
@@ -346,7 +346,7 @@ def test_a_link_in_place_of_the_staged_file_raises_an_alarm(
 
 
 def test_what_does_not_belong_is_a_stranger_not_a_name(
-    store: LocalObjects, staging: Staging, tmp_path: Path
+    store: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """Foreign files, folders and links in the tree are listed apart from the objects."""
     store.put_once(stage(staging))
@@ -373,7 +373,7 @@ def test_what_does_not_belong_is_a_stranger_not_a_name(
 def test_sixteen_processes_make_one_object_of_one_photo(tmp_path: Path) -> None:
     """Processes that put the same bytes at once are all answered, and one inode results."""
     LocalObjects.create(tmp_path / "objects", store_id="local")
-    Staging.create(tmp_path / "staging", reserve_bytes=0)
+    StagingFolder.create(tmp_path / "staging", reserve_bytes=0)
     running = [
         subprocess.Popen(
             [sys.executable, "-c", PUTTER, str(tmp_path), f"upload-{number}"],
@@ -401,7 +401,9 @@ def test_sixteen_processes_make_one_object_of_one_photo(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- level
 
 
-def test_a_directory_promises_no_more_than_mode_bits(store: LocalObjects, staging: Staging) -> None:
+def test_a_directory_promises_no_more_than_mode_bits(
+    store: LocalObjects, staging: StagingFolder
+) -> None:
     """Without file flags the level is the lowest, for the store and for each object."""
     stored = store.put_once(stage(staging))
     assert store.level() is AssuranceLevel.DIRECTORY_MODE_BITS
@@ -409,7 +411,7 @@ def test_a_directory_promises_no_more_than_mode_bits(store: LocalObjects, stagin
 
 
 def test_file_flags_make_an_object_immutable(
-    protected: LocalObjects, staging: Staging, tmp_path: Path
+    protected: LocalObjects, staging: StagingFolder, tmp_path: Path
 ) -> None:
     """With the right to set flags nobody can write, remove, rename or link the object."""
     staged = stage(staging)
@@ -433,7 +435,7 @@ def test_file_flags_make_an_object_immutable(
 
 
 def test_an_object_from_before_the_flags_gets_them_when_it_is_put_again(
-    tmp_path: Path, staging: Staging, protected: LocalObjects
+    tmp_path: Path, staging: StagingFolder, protected: LocalObjects
 ) -> None:
     """The level of each object is measured: older ones stay lower until they are put again."""
     plain = LocalObjects(tmp_path / "objects")
@@ -443,7 +445,7 @@ def test_an_object_from_before_the_flags_gets_them_when_it_is_put_again(
 
 
 def test_an_account_that_may_set_no_flags_is_told_so(
-    tmp_path: Path, staging: Staging, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, staging: StagingFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the kernel refuses the flags the store works and reports the lower level."""
 
@@ -457,7 +459,7 @@ def test_an_account_that_may_set_no_flags_is_told_so(
 
 
 def test_flags_that_go_away_lower_the_level_of_new_objects(
-    protected: LocalObjects, staging: Staging, monkeypatch: pytest.MonkeyPatch
+    protected: LocalObjects, staging: StagingFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An object whose own flag could not be set is not reported as immutable."""
     real = fcntl.ioctl

@@ -15,7 +15,7 @@ from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.bucket import MIB, PART_BYTES, SINGLE_BYTES, Bucket, BucketAddress, part_bytes
 from storage.objects.locks import Lock, LockMode, in_seconds
 from storage.objects.s3 import Intake, S3Objects
-from storage.staging import Staging
+from storage.staging.folder import StagingFolder
 from tests.stores.faulty import Act, Fault, Faulty
 from tests.stores.weed import SECRET_KEY, Weed, new_bucket
 
@@ -57,7 +57,7 @@ def faulty(weed: Weed) -> Iterator[Faulty]:
 @pytest.fixture
 def stage(tmp_path: Path) -> Callable[..., StagedFile]:
     """Puts bytes into a staging area."""
-    staging = Staging.create(tmp_path / "staging", reserve_bytes=0)
+    staging = StagingFolder.create(tmp_path / "staging", reserve_bytes=0)
 
     def staged(data: bytes = DATA, key: str = "a") -> StagedFile:
         """A finished upload."""

@@ -27,7 +27,9 @@ _LEVEL = r"(?:[0-9]|[1-5][0-9]|6[0-3])"
 _INDEX = r"(?:/x(?!000)[0-9]{3}(?:/x[0-9]{3}){0,5})?/[0-9]{3}"
 _NAME = re.compile(rf"(?:tile/(?:entries|{_LEVEL})|texts|checkpoints){_INDEX}")
 _WIDTH = re.compile(r"[1-9][0-9]{0,2}")
-_WIDEST = 255
+WIDEST = 255
+"""The widest form of a tile that is not full."""
+
 _CHECKPOINT = "checkpoint"
 
 
@@ -91,7 +93,11 @@ class TileStore(Protocol):
     def put_checkpoint(self, data: bytes) -> None:
         """Replace the published checkpoint in one step; durable on return.
 
+        A store that several nodes share replaces only what it saw before, and no checkpoint of a
+        larger tree, as far as its server compares when it is asked to.
+
         Raises:
+            HeadConflict: another node has published a larger tree.
             DiskReserveReached, SyncFailed, Unavailable: the former one may still be there.
         """
         ...
@@ -131,8 +137,8 @@ class LocalTiles:
 
     def put(self, name: str, data: bytes) -> None:
         """See `TileStore.put`."""
-        *path, last = _parts(name)
-        _require_bytes(data)
+        *path, last = checked_parts(name)
+        require_bytes(data)
         with disk_errors("keeping a tile"), self._tree.folder(*path, make=True) as folder:
             held = _read(last, folder)
             if held is None:
@@ -148,7 +154,7 @@ class LocalTiles:
 
     def get(self, name: str) -> bytes:
         """See `TileStore.get`."""
-        *path, last = _parts(name)
+        *path, last = checked_parts(name)
         with disk_errors("reading a tile"):
             data = self._full(path, last)
         if data is None:
@@ -157,14 +163,13 @@ class LocalTiles:
 
     def put_partial(self, name: str, width: int, data: bytes) -> None:
         """See `TileStore.put_partial`: one file a width, narrower ones removed afterwards."""
-        *path, last = _parts(name)
-        _require_bytes(data)
-        if not 1 <= width <= _WIDEST:
-            raise ValueError("a partial tile has a width of 1 to 255")
+        *path, last = checked_parts(name)
+        require_bytes(data)
+        require_width(width)
         with disk_errors("keeping a partial tile"):
             full = self._full(path, last)
-            held_width, held = self._widest(path, last) if full is None else (_WIDEST + 1, full)
-            if not _is_one_growing(held_width, held, width, data):
+            held_width, held = self._widest(path, last) if full is None else (WIDEST + 1, full)
+            if not is_one_growing(held_width, held, width, data):
                 raise AlreadyExists(f"the partial tile {name} holds other bytes")
             if full is not None:
                 return
@@ -179,7 +184,7 @@ class LocalTiles:
 
     def get_partial(self, name: str) -> tuple[int, bytes] | None:
         """See `TileStore.get_partial`."""
-        *path, last = _parts(name)
+        *path, last = checked_parts(name)
         with disk_errors("reading a partial tile"):
             if self._full(path, last) is not None:
                 return None
@@ -188,7 +193,7 @@ class LocalTiles:
 
     def put_checkpoint(self, data: bytes) -> None:
         """See `TileStore.put_checkpoint`."""
-        _require_bytes(data)
+        require_bytes(data)
         with disk_errors("publishing a checkpoint"), self._tree.folder() as folder:
             self._tree.replace_file(data, _CHECKPOINT, folder)
 
@@ -225,19 +230,38 @@ class LocalTiles:
             os.rmdir(f"{last}.p", dir_fd=above)
 
 
-def _parts(name: str) -> list[str]:
-    """The components of a checked name; this is why no path from outside reaches the disk."""
+def checked_parts(name: str) -> list[str]:
+    """The components of a checked name; this is why no path from outside reaches a store.
+
+    Raises:
+        NameRefused: it has another form.
+    """
     if not _NAME.fullmatch(name):
         raise NameRefused("this is not the name of a full tile or of a bundle")
     return name.split("/")
 
 
-def _require_bytes(data: bytes) -> None:
+def require_bytes(data: bytes) -> None:
+    """Demand that there is something to publish.
+
+    Raises:
+        ValueError: there is not, which is the caller's mistake.
+    """
     if not data:
         raise ValueError("an empty file is never published")
 
 
-def _is_one_growing(held_width: int, held: bytes, width: int, data: bytes) -> bool:
+def require_width(width: int) -> None:
+    """Demand a width that a partial tile can have.
+
+    Raises:
+        ValueError: it has none such, which is the caller's mistake.
+    """
+    if not 1 <= width <= WIDEST:
+        raise ValueError("a partial tile has a width of 1 to 255")
+
+
+def is_one_growing(held_width: int, held: bytes, width: int, data: bytes) -> bool:
     """True if the two forms are the same tile at two times."""
     if width == held_width:
         return data == held
