@@ -18,6 +18,7 @@ class Metrics:
         "_registry",
         "announced",
         "damaged_cosignatures",
+        "nodes",
         "problems",
         "queued",
         "request_seconds",
@@ -72,7 +73,12 @@ class Metrics:
             ("kind", "state"),
             registry=self._registry,
         )
-
+        self.nodes = Gauge(
+            "fengni_nodes",
+            "Processes that do background work and have spoken lately, as of this reading.",
+            ("kind",),
+            registry=self._registry,
+        )
         self.silent = Gauge(
             "fengni_silent",
             "Failures in a row of a witness or time-stamp authority; 0 where it answers.",

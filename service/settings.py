@@ -81,7 +81,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         view_window_s: readings of one object by one reader within this count as one.
         export_wait_s: how long an export waits for cosignatures and time-stamps.
         export_kept_s: how long a made package is kept for fetching.
-        lease_s: how long a piece of work stays with one worker.
+        work: where background work is done: `here`, in the process that serves as well, or
+            `elsewhere`, by `fengni worker` alone. With `auto` it is here on SQLite and elsewhere
+            on PostgreSQL.
+        work_kept_s: how long a workflow that ended stays for people to see.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
         objects: where originals are kept: `local`, a directory of this machine, or `s3`, a bucket
@@ -120,7 +123,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     view_window_s: Seconds = 15 * 60
     export_wait_s: Seconds = 60
     export_kept_s: Seconds = 7 * 24 * 3600
-    lease_s: Seconds = 60
+    work: Literal["auto", "here", "elsewhere"] = "auto"
+    work_kept_s: Seconds = 24 * 3600
     work_attempts: Count = 8
     inspect_workers: Annotated[int, Meta(ge=0, le=64)] = 2
     objects: Literal["local", "s3"] = "local"
@@ -335,6 +339,13 @@ def database_url(settings: Settings, deployment: Deployment) -> str:
     """Where the database is: the environment's word, the deployment file's, or a file."""
     named = settings.database_url or deployment.database_url
     return named or Places(settings.folder).database_url
+
+
+def works_here(settings: Settings, deployment: Deployment) -> bool:
+    """Whether a process that serves does the background work as well."""
+    if settings.work == "auto":
+        return database_url(settings, deployment).startswith("sqlite:")
+    return settings.work == "here"
 
 
 def heads_url(settings: Settings, deployment: Deployment) -> str | None:

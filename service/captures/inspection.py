@@ -73,7 +73,10 @@ class Inspecting:
 
     def task(self, gives_way: Callable[[], bool]) -> Task:
         """The work that storing releases; opinions wait while content is being sealed."""
-        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH, gives_way=gives_way)
+        slots = self._context.settings.inspect_workers
+        return Task(
+            kind=INSPECT, do=self.inspect, batch=_BATCH, slots=slots, poll_s=0.25, gives_way=gives_way
+        )
 
     def inspect(self, pieces: Sequence[Piece]) -> Failures:
         """Do each piece; see the module's procedure."""

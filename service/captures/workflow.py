@@ -14,6 +14,7 @@ pieces of their own: sealing waits for nobody's opinion.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -39,6 +40,12 @@ INSPECT = "inspect"
 STAMP = "stamp"
 BATCH = 50
 _THREADS = 8
+_SLOTS = 2
+"""While one batch waits for the log, the next is taken into the store."""
+
+_POLL_S = 0.1
+"""People wait for this one."""
+
 ASSURANCE = {
     AssuranceLevel.S3_UNPROVEN: "s3-unproven",
     AssuranceLevel.DIRECTORY_MODE_BITS: "directory-mode-bits",
@@ -79,11 +86,17 @@ class Ingest:
         """Prepare for one context."""
         self._context = context
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeping")
-        self.busy = False
+        self._batches = 0
+        self._counting = Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether content is being sealed."""
+        return self._batches > 0
 
     def task(self) -> Task:
         """The work that arrivals release."""
-        return Task(kind=STORE, do=self.store, batch=BATCH)
+        return Task(kind=STORE, do=self.store, batch=BATCH, slots=_SLOTS, poll_s=_POLL_S)
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -91,7 +104,8 @@ class Ingest:
 
     def store(self, pieces: Sequence[Piece]) -> Failures:
         """Do one batch; see the module's procedure."""
-        self.busy = True
+        with self._counting:
+            self._batches += 1
         try:
             failures: dict[Piece, Exception] = {}
             for organ_id in sorted({piece.organ for piece in pieces}):
@@ -100,7 +114,8 @@ class Ingest:
                 failures |= self._store(organ, mine)
             return failures
         finally:
-            self.busy = False
+            with self._counting:
+                self._batches -= 1
 
     def _store(self, organ: Organ, pieces: Sequence[Piece]) -> dict[Piece, Exception]:
         found = self._look_up(organ, pieces)  # 1

@@ -56,7 +56,7 @@ def check_work(settings: Settings, deployment: Deployment, db: Database, at: dat
         yield from values.end()
         for table in (outbox, exports, views):
             yield from _of_nobody(connection, table, ours)
-        yield from _check_queue(connection, settings, at)
+        yield from _check_queue(connection, at)
         yield from _check_tokens(connection, deployment)
         yield from _check_exports(connection, Places(settings.folder))
         yield from _check_views(connection, settings, at)
@@ -72,12 +72,11 @@ def _of_nobody(connection: Connection, table: Table, ours: Sequence[tuple[str, s
     yield from wrong.end()
 
 
-def _check_queue(connection: Connection, settings: Settings, at: datetime) -> Findings:
+def _check_queue(connection: Connection, at: datetime) -> Findings:
     """Work that nobody would ever do, or that is on nothing."""
     latest = _ms(at + _CLOCK_STEP + timedelta(seconds=LONGEST_PAUSE_S))
-    lease_ends = _ms(at + _CLOCK_STEP + timedelta(seconds=settings.lease_s))
-    due, lease = _raw(outbox.c.due_at), _raw(outbox.c.lease_until)
-    leased = outbox.c.state == State.LEASED.value
+    due = _raw(outbox.c.due_at)
+    held_by_one = outbox.c.state.in_([State.HANDED.value, State.LEASED.value])
     logged = exists().where(
         record_rows.c.log == outbox.c.log,
         record_rows.c.statement_id == outbox.c.subject,
@@ -99,8 +98,8 @@ def _check_queue(connection: Connection, settings: Settings, at: datetime) -> Fi
         "waits for nothing that will come": held & ~(storing & announced),
         "would be done before the content has come": storing & ~held & announced,
         "is due later than any pause": due > latest,
-        "is leased for longer than anybody holds a lease": leased & (lease > lease_ends),
-        "is leased by nobody": leased & (lease.is_(None) | outbox.c.lease_owner.is_(None)),
+        "is with nobody": held_by_one & outbox.c.lease_owner.is_(None),
+        "is with somebody and waits": ~held_by_one & outbox.c.lease_owner.is_not(None),
     }
     yield from _told(connection, outbox, outbox.c.id, wrongs)
 

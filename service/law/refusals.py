@@ -83,6 +83,6 @@ class NotAnchored(Refusal):
 
 
 class LeaseLost(Refusal):
-    """The piece of work was leased to another worker meanwhile; this one must not finish it."""
+    """Another worker has the piece of work meanwhile; this one must not finish it."""
 
     code = "lease_lost"
