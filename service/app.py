@@ -270,6 +270,7 @@ def _engine(
             url=database_url(context.settings, context.deployment),
             node=Node(executor=f"{host}-{context.new_id()}", kind=kind, host=host),
             kept_s=context.settings.work_kept_s,
+            alone=context.db.path is not None,  # a file's logs belong to one process
             new_id=context.new_id,
         ),
         tasks,

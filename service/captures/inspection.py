@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 OUTPUT_PREFIX = "facts-"
 """Staging keys of outputs begin with it."""
 
-_BATCH = 4
+_BATCH = 16
 _MOST_FINDINGS = 64
 _OUTPUT_TYPE = "application/json"
 
@@ -75,7 +75,7 @@ class Inspecting:
         """The work that storing releases; opinions wait while content is being sealed."""
         slots = self._context.settings.inspect_workers
         return Task(
-            kind=INSPECT, do=self.inspect, batch=_BATCH, slots=slots, poll_s=0.25, gives_way=gives_way
+            kind=INSPECT, do=self.inspect, batch=_BATCH, slots=slots, gives_way=gives_way
         )
 
     def inspect(self, pieces: Sequence[Piece]) -> Failures:

@@ -43,9 +43,6 @@ _THREADS = 8
 _SLOTS = 2
 """While one batch waits for the log, the next is taken into the store."""
 
-_POLL_S = 0.1
-"""People wait for this one."""
-
 ASSURANCE = {
     AssuranceLevel.S3_UNPROVEN: "s3-unproven",
     AssuranceLevel.DIRECTORY_MODE_BITS: "directory-mode-bits",
@@ -96,7 +93,7 @@ class Ingest:
 
     def task(self) -> Task:
         """The work that arrivals release."""
-        return Task(kind=STORE, do=self.store, batch=BATCH, slots=_SLOTS, poll_s=_POLL_S)
+        return Task(kind=STORE, do=self.store, batch=BATCH, slots=_SLOTS)
 
     def close(self) -> None:
         """Let go of the threads."""

@@ -2,7 +2,7 @@
 
     1. this process's row says that it is alive
     2. DBOS is launched under an executor id that no other start ever had
-    3. one queue for each kind of work; the workflow of a batch calls the slice's function
+    3. it takes workflows from one queue; the workflow of a batch calls the slice's function
     4. due pieces are handed over; dead processes are looked for
 
 Does: runs one workflow for each batch or case, never for each upload. A workflow has no steps of
@@ -32,6 +32,12 @@ VERSION = "1"
 """Of the workflows' arguments: processes of another version leave each other's workflows alone."""
 
 WORKFLOW = "batch"
+QUEUE = "fengni"
+"""One for every kind: each queue is asked for work as often as the most urgent one must be."""
+
+POLL_S = 0.2
+"""So often an idle worker asks; people wait for content to be sealed."""
+
 _DRAIN_POLL_S = 0.02
 _DRAIN_S = 60.0
 _THREADS_BESIDE = 4
@@ -51,12 +57,14 @@ class House:
         url: of the database.
         node: this process.
         kept_s: how long workflows that ended stay for people to see.
+        alone: whether no other process can be at work: whoever has a row is dead then.
         new_id: a fresh id.
     """
 
     url: str
     node: Node
     kept_s: int
+    alone: bool
     new_id: Callable[[], str]
 
 
@@ -75,11 +83,11 @@ class WorkEngine:
         self._terms = terms
         self._closing = threading.Event()
         self._workers = {task.kind: Worker(task, terms, self._closing) for task in tasks}
-        self._running = 0
+        self._running = dict.fromkeys(self._workers, 0)
         self._counting = threading.Lock()
         self._connections = open_workflows(house.url)
         self._client = open_client(self._connections)
-        self._handing = Handing(tasks, terms, self.enqueue, house.new_id)
+        self._handing = Handing(tasks, terms, self.enqueue, house.new_id, self._room)
         self._sweeping = Sweeping(
             terms, house.node, self._client, house.kept_s, self._handing.wake
         )
@@ -103,21 +111,19 @@ class WorkEngine:
         if not _one.acquire(blocking=False):
             raise EngineBusy("This process runs a workflow engine already.")
         try:
-            if self._terms.db.path is not None:
-                leave(self._terms.db)  # its logs are ours alone: whoever has a row there is dead
+            if self._house.alone:
+                leave(self._terms.db)
             beat(self._terms.db, self._house.node)  # 1
             self._launch()  # 2
         except BaseException:
             _end()
             raise
-        tasks = [worker.task for worker in self._workers.values()]
-        for task in tasks:  # 3
-            DBOS.register_queue(
-                queue_of(task.kind),
-                worker_concurrency=task.slots,
-                polling_interval_sec=task.poll_s,
-                on_conflict="always_update",
-            )
+        DBOS.register_queue(  # 3
+            QUEUE,
+            worker_concurrency=self._slots,
+            polling_interval_sec=POLL_S,
+            on_conflict="always_update",
+        )
         self._handing.start()  # 4
         self._sweeping.start()
 
@@ -131,11 +137,18 @@ class WorkEngine:
         self._closing.set()
         self._sweeping.close()
         deadline = time.monotonic() + _DRAIN_S
-        while self._running and time.monotonic() < deadline:
+        while any(self._running.values()) and time.monotonic() < deadline:
             time.sleep(_DRAIN_POLL_S)
         _end()
         self._client.destroy()
         self._connections.dispose()
+
+    @property
+    def _slots(self) -> int:
+        return sum(worker.task.slots for worker in self._workers.values())
+
+    def _room(self, kind: str) -> bool:
+        return self._running[kind] < self._workers[kind].task.slots
 
     def _launch(self) -> None:
         _hush()
@@ -151,8 +164,7 @@ class WorkEngine:
                 "run_migrations": False,
                 "enable_otlp": False,
                 "log_level": "WARNING",
-                "max_executor_threads": _THREADS_BESIDE
-                + sum(worker.task.slots for worker in self._workers.values()),
+                "max_executor_threads": _THREADS_BESIDE + self._slots,
                 "notification_listener_polling_interval_sec": 0.2,
             }
         )
@@ -162,24 +174,20 @@ class WorkEngine:
             self._batch(kind)
 
         DBOS.workflow(name=WORKFLOW)(batch)
-        DBOS.listen_queues([queue_of(kind) for kind in self._workers])
+        DBOS.listen_queues([QUEUE])
         DBOS.launch()
 
     def _batch(self, kind: str) -> None:
         """What a workflow does."""
         with self._counting:
-            self._running += 1
+            self._running[kind] += 1
         try:
             self._handing.wake()  # there is room for the next batch of the kind
             self._workers[kind].work(str(DBOS.workflow_id))
         finally:
             with self._counting:
-                self._running -= 1
-
-
-def queue_of(kind: str) -> str:
-    """The name of the engine's queue of a kind of work."""
-    return f"fengni-{kind}"
+                self._running[kind] -= 1
+            self._handing.wake()
 
 
 def open_client(connections: Engine) -> DBOSClient:
@@ -207,7 +215,7 @@ def enqueue(client: DBOSClient, connection: Connection, kind: str, batch: str) -
         connection,
         {
             "workflow_name": WORKFLOW,
-            "queue_name": queue_of(kind),
+            "queue_name": QUEUE,
             "workflow_id": batch,
             "app_version": VERSION,
         },

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection
 
 from service.logs import get_logger
-from service.work.queue import due_kinds, hand_over, handed_batches
+from service.work.queue import hand_over, kinds_to_hand
 from service.work.worker import Task, Terms
 
 GIVE_WAY_S = 30.0
@@ -28,7 +28,12 @@ class Handing:
     """One thread that hands over the work of every kind."""
 
     def __init__(
-        self, tasks: Sequence[Task], terms: Terms, enqueue: Enqueue, new_id: Callable[[], str]
+        self,
+        tasks: Sequence[Task],
+        terms: Terms,
+        enqueue: Enqueue,
+        new_id: Callable[[], str],
+        room: Callable[[str], bool],
     ) -> None:
         """Prepare; `start` begins.
 
@@ -37,11 +42,13 @@ class Handing:
             terms: of this process.
             enqueue: enqueues the workflow of (connection, kind, id) in its transaction.
             new_id: a fresh id for a workflow.
+            room: whether this process could begin another batch of a kind.
         """
         self._tasks = {task.kind: task for task in tasks}
         self._terms = terms
         self._enqueue = enqueue
         self._new_id = new_id
+        self._room = room
         self._gave_way_since: dict[str, float] = {}
         self._due = threading.Event()
         self._closing = threading.Event()
@@ -71,8 +78,8 @@ class Handing:
         """Hand one batch of a kind over; returns how many pieces it holds."""
         task, terms = self._tasks[kind], self._terms
         with terms.db.write() as connection:
-            if handed_batches(connection, kind):
-                return 0
+            if kind not in kinds_to_hand(connection, terms.clock()):
+                return 0  # another process was faster
             batch = self._new_id()
             handed = hand_over(
                 connection,
@@ -93,8 +100,10 @@ class Handing:
             pause_s = _POLL_S
             try:
                 with self._terms.db.read() as connection:
-                    kinds = due_kinds(connection, self._terms.clock())
+                    kinds = kinds_to_hand(connection, self._terms.clock())
                 for kind in kinds & self._tasks.keys():
+                    if not self._room(kind):
+                        continue  # whoever makes room wakes this thread
                     if self._gives_way(self._tasks[kind]):
                         pause_s = _GIVE_WAY_POLL_S
                     else:

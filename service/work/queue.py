@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from service.law.refusals import LeaseLost
 from storage.db.inserting import insert_rows
@@ -171,16 +171,16 @@ def hand_over(
     return len(ids)
 
 
-def due_kinds(connection: Connection, at: datetime) -> frozenset[str]:
-    """Kinds of which something is due now."""
-    due = (outbox.c.state == State.WAITING.value, outbox.c.due_at <= at)
-    return frozenset(connection.execute(select(outbox.c.kind).where(*due).distinct()).scalars())
-
-
-def handed_batches(connection: Connection, kind: str) -> int:
-    """How many batches of a kind wait for a worker."""
-    handed = (outbox.c.kind == kind, outbox.c.state == State.HANDED.value)
-    return connection.execute(select(func.count(outbox.c.lease_owner.distinct())).where(*handed)).scalar_one()
+def kinds_to_hand(connection: Connection, at: datetime) -> frozenset[str]:
+    """Kinds of which something is due now and nothing waits for a worker."""
+    due = and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at)
+    query = (
+        select(outbox.c.kind, outbox.c.state)
+        .where(or_(due, outbox.c.state == State.HANDED.value))
+        .distinct()
+    )
+    found = {(kind, state) for kind, state in connection.execute(query)}
+    return frozenset(kind for kind, _ in found if (kind, State.HANDED.value) not in found)
 
 
 def take(

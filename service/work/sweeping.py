@@ -60,7 +60,8 @@ class Sweeping:
         self._freed = freed
         self._closing = threading.Event()
         self._steady_since = -float("inf")
-        self._beat_at = self._looked_at = self._purged_at = -float("inf")
+        self._beat_at = self._looked_at = self._purged_at = self._asked_at = -float("inf")
+        self._buried: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="sweeping", daemon=True)
 
     @property
@@ -121,7 +122,12 @@ class Sweeping:
 
     def _resume(self) -> int:
         with self._terms.db.read() as connection:
-            living = {one.node.executor for one in seen_nodes(connection) if one.alive}
+            seen = seen_nodes(connection)
+        living = {one.node.executor for one in seen if one.alive}
+        fresh = {one.node.executor for one in seen} - living - self._buried
+        if not fresh and time.monotonic() < self._asked_at + HEARTBEAT_S:
+            return 0  # nobody has died since the engine was asked
+        self._asked_at = time.monotonic()
         pending = self._client.list_workflows(
             status="PENDING", load_input=False, load_output=False
         )
@@ -132,6 +138,7 @@ class Sweeping:
         for queue, ids in lost.items():
             self._client.resume_workflows(ids, queue_name=queue)
             _log.warning("workflows_resumed", queue=queue, count=len(ids))
+        self._buried = {one.node.executor for one in seen} - living
         return sum(map(len, lost.values()))
 
     def _take_back(self) -> None:

@@ -37,7 +37,6 @@ class Task:
             pieces that failed with the reason. What it raises counts for the whole batch.
         batch: how many pieces are taken at once.
         slots: how many batches a process does at once.
-        poll_s: how often a worker looks for a batch that was handed over, in seconds.
         gives_way: whether something more urgent is running now; then nothing new is begun, for
             at most `GIVE_WAY_S`.
     """
@@ -46,7 +45,6 @@ class Task:
     do: Do
     batch: int = 1
     slots: int = 1
-    poll_s: float = 0.5
     gives_way: Callable[[], bool] = lambda: False
 
 
