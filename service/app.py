@@ -49,6 +49,7 @@ from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
 from service.transparency.workflow import Attesting, Stamping
+from service.webhooks.workflow import Delivering, Following
 from service.work.engine import House, WorkEngine
 from service.work.nodes import Node
 from service.work.worker import Task, Terms
@@ -214,7 +215,12 @@ def _begin_to_work(
     inspecting = Inspecting(context, reading, sandbox).task(sealing)
     engine = None
     if kind == WORKER or works_here(context.settings, context.deployment):
-        tasks = [ingest.task(), Exporting(context).task(), Stamping(context).task()]
+        tasks = [
+            ingest.task(),
+            Exporting(context).task(),
+            Stamping(context).task(),
+            Delivering(context).task(),
+        ]
         tasks += [inspecting] if context.settings.inspect_workers else []
         engine = _engine(context, kind, tasks, confirming.working_logs)
     announcing = Announcing()
@@ -232,7 +238,8 @@ def _begin_to_work(
     if confirming.working_logs() is None:
         adopting.put_unknown_aside()
     attesting = Attesting(context, published)
-    for started in (engine, attesting):
+    following = None if engine is None else Following(context, engine.wake)
+    for started in (engine, attesting, following):
         if started is not None:
             started.start()
             opening.callback(started.close)

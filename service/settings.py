@@ -84,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         work: where background work is done: `here`, in the process that serves as well, or
             `elsewhere`, by `fengni worker` alone. With `auto` it is here on SQLite and elsewhere
             on PostgreSQL.
+        webhooks_private: whether webhooks may lead to loopback and private addresses, and over
+            plain http.
         work_kept_s: how long a workflow that ended stays for people to see.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
@@ -124,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     export_wait_s: Seconds = 60
     export_kept_s: Seconds = 7 * 24 * 3600
     work: Literal["auto", "here", "elsewhere"] = "auto"
+    webhooks_private: bool = False
     work_kept_s: Seconds = 24 * 3600
     work_attempts: Count = 8
     inspect_workers: Annotated[int, Meta(ge=0, le=64)] = 2
@@ -168,6 +171,20 @@ class WitnessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     development: bool = False
 
 
+class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One subscriber: where events are posted, which, and the file with the keys that sign them."""
+
+    name: Slug
+    url: Annotated[str, Meta(pattern=r"^https?://[^@\s]+$", max_length=2048)]
+    secret_file: str
+    events: Annotated[
+        tuple[
+            Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"], ...
+        ],
+        Meta(min_length=1, max_length=4),
+    ]
+
+
 class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One organ with its log, keys and outside parties.
 
@@ -182,6 +199,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         authorities: where time-stamps are fetched.
         witnesses: who cosigns.
         witness_policy_file: C2SP tlog-policy that says how many suffice.
+        webhooks: who is told what happens.
     """
 
     id: Slug
@@ -194,6 +212,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     authorities: tuple[AuthoritySettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_policy_file: str | None = None
+    webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=16)] = ()
 
     @property
     def logs(self) -> tuple[LogSettings, ...]:
@@ -326,6 +345,8 @@ def read_deployment(settings: Settings) -> Deployment:
     except msgspec.DecodeError as error:
         raise SettingsInvalid(f"{path} is malformed: {error}.") from error
     _require_distinct([organ.id for organ in deployment.organs], "organ")
+    for organ in deployment.organs:
+        _require_distinct([hook.name for hook in organ.webhooks], "webhook")
     logs = [log for organ in deployment.organs for log in organ.logs]
     _require_distinct([log.id for log in logs], "log id")
     _require_distinct([log.origin for log in logs], "log origin")
@@ -371,6 +392,8 @@ def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
             found.append(f"the organ {organ.id} has no witness")
     if settings.objects == "s3" and not (settings.s3_endpoint or "").startswith("https://"):
         found.append("the object store is spoken to without TLS")
+    if settings.webhooks_private:
+        found.append("webhooks may lead inside, and over plain http")
     if settings.disk_reserve_bytes < GIB:
         found.append("the disk reserve is below 1 GiB")
     return found
@@ -378,7 +401,7 @@ def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
 
 def _require_distinct(names: list[str], what: str) -> None:
     if len(set(names)) != len(names):
-        raise SettingsInvalid(f"The deployment names an {what} twice.")
+        raise SettingsInvalid(f"The deployment names one {what} twice.")
 
 
 def _from_text(kind: type, value: object) -> object:

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from evidence.errors import EvidenceError
-from service.law.refusals import LeaseLost, Refusal
+from service.law.refusals import GivenUp, LeaseLost, Refusal
 from service.logs import get_logger
 from service.metrics import Metrics
 from service.work.queue import Piece, State, retry_piece, take, take_back
@@ -126,7 +126,7 @@ class Worker:
         )
 
     def _retry(self, piece: Piece, code: str, error: Exception) -> State:
-        final = isinstance(error, EvidenceError)  # the same bytes are as wrong next time
+        final = isinstance(error, EvidenceError | GivenUp)  # the same bytes are as wrong next time
         terms = self._terms
         with terms.db.write() as connection:
             at, attempts = terms.clock(), terms.attempts

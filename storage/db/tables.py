@@ -200,6 +200,14 @@ deliveries = Table(
     Index(None, "state", "created_at"),
 )
 
+webhook_places = Table(
+    "webhook_places",  # up to where subscribers have been told of a log
+    metadata,
+    *_log_and_organ(),
+    Column("idx", BigInteger, nullable=False),  # of the next entry
+    Column("since", Moment, nullable=False),
+)
+
 uploads = Table(
     "uploads",  # content on its way to a capture; the id is the capture's
     metadata,

@@ -42,3 +42,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
     )
     op.create_index("ix_deliveries_state_created_at", "deliveries", ["state", "created_at"])
+    op.create_table(
+        "webhook_places",
+        sa.Column("log", sa.String(128), nullable=False),
+        sa.Column("organ", sa.String(128), nullable=False),
+        sa.Column("idx", sa.BigInteger(), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("log", name="pk_webhook_places"),
+    )
