@@ -41,7 +41,7 @@ from storage.db.inserting import insert_rows
 from storage.db.tables import records as record_rows
 from storage.db.tables import webhook_places
 from storage.errors import NotFound, StorageError, Unavailable
-from storage.records import Record
+from storage.records import StoredRecord
 
 LOOK_S = 1.0
 _AT_ONCE = 200
@@ -61,7 +61,7 @@ class Following:
         """
         self._context = context
         self._left = left
-        self._alarmed: dict[str, str] = {}
+        self._alarmed: set[str] = set()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="following", daemon=True)
 
@@ -103,9 +103,9 @@ class Following:
     def alarm(self, organ: Organ) -> int:
         """Tell once that a log takes nothing any more, as long as there is a database to say so."""
         status = organ.log.status()
-        if status.halted is None or self._alarmed.get(organ.log_id) == status.halted:
+        if status.halted is None or organ.log_id in self._alarmed:
             return 0
-        self._alarmed[organ.log_id] = status.halted
+        self._alarmed.add(organ.log_id)
         data = {"log": organ.log_id, "alarm": "halted", "size": status.published_size}
         event = Event(kind=ALARM, data=data, at=self._context.clock())
         with self._context.db.write() as connection:
@@ -203,7 +203,7 @@ def _event(connection: Connection, organ: Organ, index: int) -> Event | None:
     return Event(kind=kind, data=data, at=record.received_at)
 
 
-def _custody(connection: Connection, organ: Organ, record: Record) -> str | None:
+def _custody(connection: Connection, organ: Organ, record: StoredRecord) -> str | None:
     text = records.text_at(connection, organ.log_id, record.index)
     said = None if text is None else parse_statement(text).body.get("event")
     return QUARANTINED if said == "quarantined" else None
