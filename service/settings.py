@@ -178,9 +178,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     url: Annotated[str, Meta(pattern=r"^https?://[^@\s]+$", max_length=2048)]
     secret_file: str
     events: Annotated[
-        tuple[
-            Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"], ...
-        ],
+        tuple[Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"], ...],
         Meta(min_length=1, max_length=4),
     ]
 

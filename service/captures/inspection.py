@@ -74,9 +74,7 @@ class Inspecting:
     def task(self, gives_way: Callable[[], bool]) -> Task:
         """The work that storing releases; opinions wait while content is being sealed."""
         slots = self._context.settings.inspect_workers
-        return Task(
-            kind=INSPECT, do=self.inspect, batch=_BATCH, slots=slots, gives_way=gives_way
-        )
+        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH, slots=slots, gives_way=gives_way)
 
     def inspect(self, pieces: Sequence[Piece]) -> Failures:
         """Do each piece; see the module's procedure."""

@@ -37,7 +37,17 @@ from service.webhooks.deliveries import WEBHOOK
 from service.work.queue import LONGEST_PAUSE_S, State
 from storage import records
 from storage.db.engine import Database, value_faults
-from storage.db.tables import EVIDENCE, deliveries, exports, metadata, outbox, tokens, uploads, views
+from storage.db.tables import (
+    EVIDENCE,
+    deliveries,
+    exports,
+    metadata,
+    outbox,
+    tokens,
+    uploads,
+    views,
+    webhook_places,
+)
 from storage.db.tables import records as record_rows
 
 _PIECE_BYTES = 1024 * 1024
@@ -55,7 +65,7 @@ def check_work(settings: Settings, deployment: Deployment, db: Database, at: dat
         for fault in value_faults(connection, _WORK):
             values.fail(f"{fault}.")
         yield from values.end()
-        for table in (outbox, exports, views, deliveries):
+        for table in (outbox, exports, views, deliveries, webhook_places):
             yield from _of_nobody(connection, table, ours)
         yield from _check_queue(connection, at)
         yield from _check_tokens(connection, deployment)
@@ -89,9 +99,7 @@ def _check_queue(connection: Connection, at: datetime) -> Findings:
         uploads.c.id == outbox.c.subject,
         uploads.c.state == ContentState.ANNOUNCED.value,
     )
-    told = exists().where(
-        deliveries.c.log == outbox.c.log, deliveries.c.id == outbox.c.subject
-    )
+    told = exists().where(deliveries.c.log == outbox.c.log, deliveries.c.id == outbox.c.subject)
     telling = outbox.c.kind == WEBHOOK
     storing, exporting = outbox.c.kind == STORE, outbox.c.kind == EXPORT
     held = outbox.c.state == State.HELD.value

@@ -158,9 +158,7 @@ def replay_delivery(connection: Connection, delivery_id: str, at: datetime) -> b
             .values(state=State.WAITING.value, attempts=0, due_at=at)
         )
     elif one.state == DELIVERED:
-        add_pieces(
-            connection, log=one.log, organ=one.organ, kind=WEBHOOK, subjects=[one.id], at=at
-        )
+        add_pieces(connection, log=one.log, organ=one.organ, kind=WEBHOOK, subjects=[one.id], at=at)
         connection.execute(
             update(deliveries).where(deliveries.c.id == one.id).values(state=PENDING)
         )

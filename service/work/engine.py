@@ -88,9 +88,7 @@ class WorkEngine:
         self._connections = open_workflows(house.url)
         self._client = open_client(self._connections)
         self._handing = Handing(tasks, terms, self.enqueue, house.new_id, self._room)
-        self._sweeping = Sweeping(
-            terms, house.node, self._client, house.kept_s, self._handing.wake
-        )
+        self._sweeping = Sweeping(terms, house.node, self._client, house.kept_s, self._handing.wake)
 
     @property
     def alive(self) -> bool:

@@ -203,8 +203,7 @@ def take(
     rows = connection.execute(mine.with_for_update()).all()
     begun = [row for row in rows if row.state == State.LEASED.value]
     fresh = [row for row in rows if row.state == State.HANDED.value]
-    for row in begun:
-        _wait_again(connection, [row.id], at + timedelta(seconds=_pause_s(row.attempts)))
+    _wait_again(connection, [row.id for row in begun], at)
     elsewhere = [row.id for row in fresh if logs is not None and row.log not in logs]
     _wait_again(connection, elsewhere, at + timedelta(seconds=_FIRST_PAUSE_S))
     taken = [row for row in fresh if row.id not in elsewhere]
@@ -246,9 +245,7 @@ def take_back(connection: Connection, ended: Sequence[str], at: datetime) -> int
         How many pieces wait again.
     """
     left = update(outbox).where(outbox.c.lease_owner.in_(ended))
-    back = connection.execute(
-        left.values(state=State.WAITING.value, lease_owner=None, due_at=at)
-    )
+    back = connection.execute(left.values(state=State.WAITING.value, lease_owner=None, due_at=at))
     return back.rowcount
 
 
@@ -389,7 +386,9 @@ def _fail(connection: Connection, ids: Sequence[int]) -> None:
     """Work that ended its process so often that nobody was left to say why."""
     if ids:
         connection.execute(
-            update(outbox).where(outbox.c.id.in_(ids)).values(state=State.FAILED.value, lease_owner=None)
+            update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(state=State.FAILED.value, lease_owner=None)
         )
 
 

@@ -128,9 +128,7 @@ class Sweeping:
         if not fresh and time.monotonic() < self._asked_at + HEARTBEAT_S:
             return 0  # nobody has died since the engine was asked
         self._asked_at = time.monotonic()
-        pending = self._client.list_workflows(
-            status="PENDING", load_input=False, load_output=False
-        )
+        pending = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
         lost: defaultdict[str, list[str]] = defaultdict(list)
         for one in pending:
             if one.executor_id not in living and one.queue_name is not None:

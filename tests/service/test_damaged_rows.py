@@ -12,7 +12,18 @@ from tests.service.attested_maker import Attested, make_attested
 from tests.service.kept_deployment import LOG, Kept, use
 
 pytestmark = pytest.mark.slow
-COLUMNS = [(table, column) for table in metadata.sorted_tables for column in table.c]
+WITHOUT_ROWS = {
+    "leaders": "a file's log belongs to one process",
+    "nodes": "a process that ends takes its row along",
+    "deliveries": "nobody has subscribed here",
+    "webhook_places": "nobody has subscribed here",
+}
+COLUMNS = [
+    (table, column)
+    for table in metadata.sorted_tables
+    for column in table.c
+    if table.name not in WITHOUT_ROWS
+]
 NAMES = [f"{table.name}.{column.name}" for table, column in COLUMNS]
 
 UNNOTICED = {
@@ -24,8 +35,7 @@ UNNOTICED = {
     "outbox.id": "the order of the queue; no meaning beside it",
     "outbox.attempts": "how often work was tried; at worst it is tried more or less often",
     "outbox.due_at": "when work is tried next; only one beyond any pause is noticed",
-    "outbox.lease_owner": "which worker holds work; a wrong one ends with its lease",
-    "outbox.lease_until": "until when a worker holds work; too long a lease is noticed",
+    "outbox.lease_owner": "which workflow holds work; a wrong one is taken back",
     "outbox.problem": "the last failure's code, for people to see",
     "outbox.created_at": "when the work came up; nothing is computed from it",
     "uploads.staging_key": "nobody reads or writes it",

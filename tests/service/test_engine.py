@@ -1,4 +1,4 @@
-"""The workflow engine over the outbox: nothing is lost, nothing is done twice, on both databases."""
+"""The workflow engine over the outbox: nothing is lost or done twice, on both databases."""
 
 import json
 import re
@@ -120,10 +120,10 @@ def test_what_is_rolled_back_leaves_neither_lease_nor_workflow(
     leave_work(db, "one")
     connections = open_workflows(database_url)
     client = open_client(connections)
-    with pytest.raises(ZeroDivisionError), db.write() as connection:
+    with db.write() as connection:
         assert hand_over(connection, KIND, "the batch", AT, 10, ATTEMPTS) == 1
         enqueue(client, connection, KIND, "the batch")
-        raise ZeroDivisionError
+        connection.rollback()
     assert states(db) == {"one": (State.WAITING, 0)}
     assert rows(db) == []
     client.destroy()
@@ -160,7 +160,7 @@ def test_work_that_kills_its_process_ends_and_harms_no_other(
     leave_work(db, "good", "poison", "other")
     for _ in range(ATTEMPTS):
         with WorkProcess(database_url, tmp_path, alone=True) as doomed:
-            wait_for(lambda: doomed.process.poll() is not None)  # noqa: B023
+            wait_for(lambda: doomed.process.poll() is not None)
     with WorkProcess(database_url, tmp_path, alone=True):
         wait_for(lambda: states(db).get("poison") == (State.FAILED, ATTEMPTS))
         wait_for(lambda: len(states(db)) == 1)

@@ -23,7 +23,8 @@ from service.settings import DEPLOYMENT_FILE
 from service.webhooks.sending import SecretMalformed, Target, read_keys, send, signed_headers
 from storage.errors import Unavailable
 from tests.service.deployment_maker import Made
-from tests.service.test_captures import announce, seal, send as send_content
+from tests.service.test_captures import announce, seal
+from tests.service.test_captures import send as send_content
 from tests.service.test_exports import ask, fetch
 
 AT = datetime(2026, 11, 26, 9, tzinfo=UTC)

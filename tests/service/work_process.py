@@ -44,10 +44,11 @@ def main() -> None:
     db = Database(url)
     engine = make_engine(url, db, Path(folder), int(kept_s), alone=alone == "alone")
     engine.start()
-    print("working", flush=True)
+    sys.stdout.write("working\n")
+    sys.stdout.flush()
     ended.wait()
     engine.close()
-    print("drained", flush=True)
+    sys.stdout.write("drained\n")
 
 
 def make_engine(url: str, db: Database, folder: Path, kept_s: int, *, alone: bool) -> WorkEngine:
