@@ -107,9 +107,7 @@ def test_a_worker_does_what_a_server_left(made: Made) -> None:
             assert http.get(f"{worker.url}/v1/captures").status_code == 404
             worker.stop()
         server.start()
-        kinds = [
-            one["kind"] for one in http.get(f"{place}/{signed.id}/statements").json()["items"]
-        ]
+        kinds = [one["kind"] for one in http.get(f"{place}/{signed.id}/statements").json()["items"]]
     assert kinds == ["capture", "stored"]
 
 
