@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar import Litestar
@@ -44,7 +45,7 @@ from service.metrics import Metrics
 from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
 from service.request_faults import refuse_unknown_parameters
-from service.settings import Settings, database_url, find_unsafe, read_environment, works_here
+from service.settings import Deployment, Settings, database_url, find_unsafe, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
@@ -214,15 +215,8 @@ def _begin_to_work(
     confirming = Confirming(context, begin)
     inspecting = Inspecting(context, reading, sandbox).task(sealing)
     engine = None
-    if kind == WORKER or works_here(context.settings, context.deployment):
-        tasks = [
-            ingest.task(),
-            Exporting(context).task(),
-            Stamping(context).task(),
-            Delivering(context).task(),
-        ]
-        tasks += [inspecting] if context.settings.inspect_workers else []
-        engine = _engine(context, kind, tasks, confirming.working_logs)
+    if kind == WORKER or _works_here(context.settings, context.deployment):
+        engine = _engine(context, kind, (ingest.task(), inspecting), confirming.working_logs)
     announcing = Announcing()
     opening.callback(announcing.close)
     arrivals = Arrivals(context.db, _nothing if engine is None else engine.wake)
@@ -244,24 +238,38 @@ def _begin_to_work(
             started.start()
             opening.callback(started.close)
 
-    def liveness() -> Mapping[str, bool]:
-        """Which threads are alive, and whether every organ of a confirmed log has begun."""
-        return {
-            "arrivals": arrivals.alive,
-            "attesting": attesting.alive,
-            "beginning": confirming.begun,
-            "confirming": confirming.alive,
-            "workers": engine.alive if engine is not None else somebody_works(context),
-        }
-
     return Running(
         context=context,
         announcing=announcing,
         inbox=inbox,
         reading=reading,
-        liveness=liveness,
+        liveness=partial(_liveness, context, arrivals, attesting, confirming, engine),
         close=opening.pop_all().close,
     )
+
+
+def _liveness(
+    context: Context,
+    arrivals: Arrivals,
+    attesting: Attesting,
+    confirming: Confirming,
+    engine: WorkEngine | None,
+) -> Mapping[str, bool]:
+    """Which threads are alive, and whether every organ of a confirmed log has begun."""
+    return {
+        "arrivals": arrivals.alive,
+        "attesting": attesting.alive,
+        "beginning": confirming.begun,
+        "confirming": confirming.alive,
+        "workers": engine.alive if engine is not None else somebody_works(context),
+    }
+
+
+def _works_here(settings: Settings, deployment: Deployment) -> bool:
+    """Whether a process that serves does the background work as well."""
+    if settings.work == "auto":
+        return database_url(settings, deployment).startswith("sqlite:")
+    return settings.work == "here"
 
 
 def _engine(
@@ -270,7 +278,20 @@ def _engine(
     tasks: Sequence[Task],
     logs: Callable[[], Collection[str] | None],
 ) -> WorkEngine:
-    """The engine of this process, under a name that no other start ever had."""
+    """The engine of this process, under a name that no other start ever had.
+
+    Args:
+        context: everything that is open.
+        kind: of the process.
+        tasks: those that share something with the rest of the process: storing, inspecting.
+        logs: ids of the logs whose work may be done now; None for all.
+    """
+    every = [
+        *tasks,
+        Exporting(context).task(),
+        Stamping(context).task(),
+        Delivering(context).task(),
+    ]
     host = context.settings.node or socket.gethostname()[:63]
     return WorkEngine(
         House(
@@ -280,7 +301,7 @@ def _engine(
             alone=context.db.path is not None,  # a file's logs belong to one process
             new_id=context.new_id,
         ),
-        tasks,
+        [task for task in every if task.slots],
         Terms(
             db=context.db,
             clock=context.clock,

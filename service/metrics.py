@@ -51,9 +51,7 @@ class Metrics:
             "fengni_announced", "Statements handed in.", ("outcome",), registry=self._registry
         )
         self.damaged_cosignatures = Counter(
-            "fengni_damaged_cosignatures",
-            "Kept cosignatures that no longer verify and are left out.",
-            registry=self._registry,
+            "fengni_damaged_cosignatures", "Cosignatures left out.", registry=self._registry
         )
         self.uploads = Counter(
             "fengni_uploads", "Transfers of content ended.", ("outcome",), registry=self._registry

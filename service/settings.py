@@ -29,6 +29,7 @@ Seconds = Annotated[int, Meta(ge=1, le=7 * 24 * 3600)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 DatabaseUrl = Annotated[str, Meta(pattern=r"^(sqlite:///.+|postgresql\+psycopg://.+/.+)$")]
 ServerUrl = Annotated[str, Meta(pattern=r"^postgresql\+psycopg://.+/.+$")]
+WebhookEvent = Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"]
 NodeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
@@ -177,10 +178,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     name: Slug
     url: Annotated[str, Meta(pattern=r"^https?://[^@\s]+$", max_length=2048)]
     secret_file: str
-    events: Annotated[
-        tuple[Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"], ...],
-        Meta(min_length=1, max_length=4),
-    ]
+    events: Annotated[tuple[WebhookEvent, ...], Meta(min_length=1, max_length=4)]
 
 
 class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -358,13 +356,6 @@ def database_url(settings: Settings, deployment: Deployment) -> str:
     """Where the database is: the environment's word, the deployment file's, or a file."""
     named = settings.database_url or deployment.database_url
     return named or Places(settings.folder).database_url
-
-
-def works_here(settings: Settings, deployment: Deployment) -> bool:
-    """Whether a process that serves does the background work as well."""
-    if settings.work == "auto":
-        return database_url(settings, deployment).startswith("sqlite:")
-    return settings.work == "here"
 
 
 def heads_url(settings: Settings, deployment: Deployment) -> str | None:

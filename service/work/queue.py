@@ -196,8 +196,7 @@ def take(
         connection: in a write transaction.
         batch: id of the workflow.
         at: now, UTC.
-        logs: ids of the logs whose work can be done here; the others' pieces wait again. None for
-            all.
+        logs: ids of those whose work can be done here; others' pieces wait again. None for all.
     """
     mine = select(outbox).where(outbox.c.lease_owner == batch).order_by(outbox.c.id)
     rows = connection.execute(mine.with_for_update()).all()
@@ -252,11 +251,7 @@ def take_back(connection: Connection, ended: Sequence[str], at: datetime) -> int
 def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[Piece]:
     """Those of these pieces that nobody else has taken over.
 
-    Until the transaction ends, nobody can: the log's transactions run beside those that hand over.
-
-    Args:
-        connection: in a write transaction.
-        pieces: as taken.
+    Until the write transaction ends, nobody can: the log's run beside those that hand over.
     """
     rows = connection.execute(
         select(outbox.c.id, outbox.c.lease_owner, outbox.c.attempts)
@@ -370,8 +365,8 @@ def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tu
 
 def waiting_in(connection: Connection, log: str) -> int:
     """How many pieces of a log are not done and not given up."""
-    open_pieces = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
-    return connection.execute(select(func.count()).where(*open_pieces)).scalar_one()
+    still_open = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
+    return connection.execute(select(func.count()).where(*still_open)).scalar_one()
 
 
 def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:

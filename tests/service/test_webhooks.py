@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -51,21 +51,21 @@ class Subscriber(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Subscriber
-
     def do_POST(self) -> None:
         """Keep and answer."""
+        subscriber = cast("Subscriber", self.server)
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
-        status = self.server.answers.pop(0) if self.server.answers else 204
+        subscriber.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+        status = subscriber.answers.pop(0) if subscriber.answers else 204
         self.send_response(status)
         if 300 <= status < 400:
-            self.send_header("location", self.server.url)
+            self.send_header("location", subscriber.url)
         self.send_header("content-length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Say nothing."""
+        del format, args
 
 
 @pytest.fixture
