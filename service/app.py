@@ -5,10 +5,12 @@ starts and closes them in reverse. Refuses to hold anything at module level.
 """
 
 import asyncio
+import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar import Litestar
@@ -38,7 +40,7 @@ from service.edge import AnyRequest, Deadline, Edge, answer_options, exception_h
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
 from service.guards import provide_caller, provide_context
-from service.health import get_health, get_metrics, get_readiness
+from service.health import get_health, get_metrics, get_readiness, somebody_works
 from service.joining import node_of
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
@@ -47,13 +49,15 @@ from service.pages import get_description, get_docs, get_front, get_problem
 from service.production import find_unsafe
 from service.relaying import Relaying
 from service.request_faults import refuse_unknown_parameters
-from service.settings import Settings, read_environment
+from service.settings import Deployment, Settings, database_url, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
 from service.transparency.workflow import Attesting, Stamping
-from service.work.queue import Terms
-from service.work.worker import Task, Worker
+from service.webhooks.workflow import Delivering, Following
+from service.work.engine import House, WorkEngine
+from service.work.nodes import Node
+from service.work.worker import Task, Terms
 
 VERSION = "0.1.0"
 MAX_BODY_BYTES = 64 * 1024
@@ -83,6 +87,13 @@ ROUTES = [
 ]
 
 
+WATCHED = [get_health, get_readiness, get_metrics]
+"""What a worker answers."""
+
+WEB = "web"
+WORKER = "worker"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """A deployment at work.
@@ -104,15 +115,21 @@ class Running:
     close: Callable[[], None]
 
 
-def create_app(settings: Settings) -> Edge:
-    """The ASGI application for some settings; nothing is opened before its life span begins."""
+def create_app(settings: Settings, kind: str = WEB) -> Edge:
+    """The ASGI application for some settings; nothing is opened before its life span begins.
+
+    Args:
+        settings: where and what.
+        kind: `WEB`, or `WORKER`, which answers only those who watch it.
+    """
+    routes = ROUTES if kind == WEB else WATCHED
     set_up_logs(settings.log_format)
     metrics = Metrics()
 
     @asynccontextmanager
     async def life_span(app: Litestar) -> AsyncGenerator[None]:
         """Open before the first request, close after the last."""
-        running = await asyncio.to_thread(start, settings, metrics)
+        running = await asyncio.to_thread(start, settings, metrics, kind)
         app.state.context = running.context
         app.state.running = running
         try:
@@ -122,7 +139,7 @@ def create_app(settings: Settings) -> Edge:
             await asyncio.to_thread(running.close)
 
     app = Litestar(
-        route_handlers=[*answer_options(ROUTES), *ROUTES],  # else Litestar adds its own
+        route_handlers=[*answer_options(routes), *routes],  # else Litestar adds its own
         lifespan=[life_span],
         middleware=[Deadline(settings.request_timeout_s)],
         before_request=refuse_unknown_parameters,
@@ -152,8 +169,13 @@ def create_from_environment() -> Edge:
     return create_app(read_environment())
 
 
-def start(settings: Settings, metrics: Metrics) -> Running:
+def start(settings: Settings, metrics: Metrics, kind: str = WEB) -> Running:
     """Open everything and begin to work; blocks.
+
+    Args:
+        settings: where and what.
+        metrics: counts.
+        kind: `WEB`, or `WORKER` for a process that does the work whatever the settings say.
 
     Raises:
         SettingsInvalid, StorageError: see `open_context`.
@@ -171,10 +193,12 @@ def start(settings: Settings, metrics: Metrics) -> Running:
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):
             _log.warning("development_only", code=unsafe.code, reason=str(unsafe))
-        return _begin_to_work(context, published, opening)
+        return _begin_to_work(context, published, opening, kind)
 
 
-def _begin_to_work(context: Context, published: threading.Event, opening: ExitStack) -> Running:
+def _begin_to_work(
+    context: Context, published: threading.Event, opening: ExitStack, kind: str
+) -> Running:
     """Start every thread over an open context; what `opening` holds becomes the closing."""
     sandbox = Sandbox(workers=max(1, context.settings.inspect_workers))
     opening.callback(sandbox.close)
@@ -195,10 +219,12 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
 
     confirming = Confirming(context, begin)
     inspecting = Inspecting(context, reading, sandbox).task(sealing)
-    workers = _workers(context, ingest.task(), inspecting, confirming.working_logs)
+    engine = None
+    if kind == WORKER or _works_here(context.settings, context.deployment):
+        engine = _engine(context, kind, (ingest.task(), inspecting), confirming.working_logs)
     announcing = Announcing()
     opening.callback(announcing.close)
-    arrivals = Arrivals(context.db, workers[0].wake)
+    arrivals = Arrivals(context.db, _nothing if engine is None else engine.wake)
     arrivals.start()
     opening.callback(arrivals.close)
     inbox, adopting = _receiving(context, arrivals, opening)
@@ -211,26 +237,18 @@ def _begin_to_work(context: Context, published: threading.Event, opening: ExitSt
     adopting.start()
     opening.callback(adopting.close)
     attesting = Attesting(context, published)
-    for thread in (*workers, attesting):
-        thread.start()
-        opening.callback(thread.close)
-
-    def liveness() -> Mapping[str, bool]:
-        """Which threads are alive, and whether every organ of a confirmed log has begun."""
-        return {
-            "arrivals": arrivals.alive,
-            "attesting": attesting.alive,
-            "beginning": confirming.begun,
-            "confirming": confirming.alive,
-            "workers": all(one.alive for one in workers),
-        }
+    following = None if engine is None else Following(context, engine.wake)
+    for started in (engine, attesting, following):
+        if started is not None:
+            started.start()
+            opening.callback(started.close)
 
     return Running(
         context=context,
         announcing=announcing,
         inbox=inbox,
         reading=reading,
-        liveness=liveness,
+        liveness=partial(_liveness, context, arrivals, attesting, confirming, engine),
         close=opening.pop_all().close,
     )
 
@@ -245,32 +263,72 @@ def _receiving(context: Context, arrivals: Arrivals, opening: ExitStack) -> tupl
     return inbox, Adopting(context, inbox, transfers)
 
 
-def _workers(
+def _liveness(
     context: Context,
-    storing: Task,
-    inspecting: Task,
+    arrivals: Arrivals,
+    attesting: Attesting,
+    confirming: Confirming,
+    engine: WorkEngine | None,
+) -> Mapping[str, bool]:
+    """Which threads are alive, and whether every organ of a confirmed log has begun."""
+    return {
+        "arrivals": arrivals.alive,
+        "attesting": attesting.alive,
+        "beginning": confirming.begun,
+        "confirming": confirming.alive,
+        "workers": engine.alive if engine is not None else somebody_works(context),
+    }
+
+
+def _works_here(settings: Settings, deployment: Deployment) -> bool:
+    """Whether a process that serves does the background work as well."""
+    if settings.work == "auto":
+        return database_url(settings, deployment).startswith("sqlite:")
+    return settings.work == "here"
+
+
+def _engine(
+    context: Context,
+    kind: str,
+    tasks: Sequence[Task],
     logs: Callable[[], Collection[str] | None],
-) -> list[Worker]:
-    """One thread for each task, as many as the settings say for inspections; the first stores."""
-    terms = Terms(lease_s=context.settings.lease_s, attempts=context.settings.work_attempts)
-    tasks: list[Task] = [
-        storing,
+) -> WorkEngine:
+    """The engine of this process, under a name that no other start ever had.
+
+    Args:
+        context: everything that is open.
+        kind: of the process.
+        tasks: those that share something with the rest of the process: storing, inspecting.
+        logs: ids of the logs whose work may be done now; None for all.
+    """
+    every = [
+        *tasks,
         Exporting(context).task(),
         Stamping(context).task(),
-        *([inspecting] * context.settings.inspect_workers),
+        Delivering(context).task(),
     ]
-    return [
-        Worker(
-            task,
+    host = context.settings.node or socket.gethostname()[:63]
+    return WorkEngine(
+        House(
+            url=database_url(context.settings, context.deployment),
+            node=Node(executor=f"{host}-{context.new_id()}", kind=kind, host=host),
+            kept_s=context.settings.work_kept_s,
+            alone=context.db.path is not None,  # a file's logs belong to one process
+            new_id=context.new_id,
+        ),
+        [task for task in every if task.slots],
+        Terms(
             db=context.db,
             clock=context.clock,
-            terms=terms,
-            owner=f"{task.kind}-{context.new_id()}",
+            attempts=context.settings.work_attempts,
             metrics=context.metrics,
             logs=logs,
-        )
-        for task in tasks
-    ]
+        ),
+    )
+
+
+def _nothing() -> None:
+    """Nobody here waits for work."""
 
 
 def _provide_announcing(request: AnyRequest) -> Announcing:

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from evidence.errors import KeyUnknown
 from service.context import Context, Organ
 from service.metrics import MEDIA_TYPE
+from service.work.nodes import seen_nodes
 from service.work.queue import count_pieces
 from storage.errors import StorageError
 from storage.log.joined import JoinedLog
@@ -105,6 +106,9 @@ def get_metrics(context: NamedDependency[Context]) -> Response[bytes]:
     """Totals, durations and queue lengths."""
     with context.db.read() as connection:
         counted = count_pieces(connection)
+        alive = [one.node.kind for one in seen_nodes(connection) if one.alive]
+    for kind in ("web", "worker"):
+        context.metrics.nodes.labels(kind).set(alive.count(kind))
     context.metrics.queued.clear()
     for (kind, state), number in counted.items():
         context.metrics.queued.labels(kind, state).set(number)
@@ -136,6 +140,15 @@ def _database(context: Context) -> bool:
     except (SQLAlchemyError, StorageError):
         return False
     return True
+
+
+def somebody_works(context: Context) -> bool:
+    """Whether any process that does background work has spoken lately."""
+    try:
+        with context.db.read() as connection:
+            return any(one.alive for one in seen_nodes(connection))
+    except (SQLAlchemyError, StorageError):
+        return False
 
 
 def _disk(context: Context) -> bool:

@@ -21,6 +21,7 @@ class Metrics:
         "log_epoch",
         "log_leads",
         "log_waited",
+        "nodes",
         "problems",
         "queued",
         "request_seconds",
@@ -54,9 +55,7 @@ class Metrics:
             "fengni_announced", "Statements handed in.", ("outcome",), registry=self._registry
         )
         self.damaged_cosignatures = Counter(
-            "fengni_damaged_cosignatures",
-            "Kept cosignatures that no longer verify and are left out.",
-            registry=self._registry,
+            "fengni_damaged_cosignatures", "Cosignatures left out.", registry=self._registry
         )
         scrubbed = "Contents that a scrub looked at."
         self.scrubbed = Counter("fengni_scrubbed", scrubbed, ("outcome",), registry=self._registry)
@@ -76,6 +75,12 @@ class Metrics:
             "fengni_queued",
             "Pieces of background work by state, as of this reading.",
             ("kind", "state"),
+            registry=self._registry,
+        )
+        self.nodes = Gauge(
+            "fengni_nodes",
+            "Processes that do background work and have spoken lately, as of this reading.",
+            ("kind",),
             registry=self._registry,
         )
         self.silent = Gauge(

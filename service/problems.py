@@ -147,6 +147,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("content_refused", 413, "The announced content is too large", "所声明的内容过大"),
     ("already_done", 409, "It has been done before", "已经完成"),
     ("not_anchored", 409, "Witnesses or authorities still owe an answer", "见证或时间戳尚未到达"),
+    ("given_up", 409, "The work cannot be done", "任务无法完成"),
     ("lease_lost", 409, "Another worker took the work over", "任务已由他处接管"),
     # storage.errors: the store is wrong, full, locked or away
     ("storage_error", 500, "The store is wrong", "存储出错"),

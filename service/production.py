@@ -50,6 +50,7 @@ REFUSED = MappingProxyType(
         "store_unproven": "an object store is taken that fails its self-test",
         "database_without_tls": "a database on another machine is spoken to without verified TLS",
         "heads_on_one_server": "the heads lie on the evidence's database server",
+        "webhooks_inside": "webhooks may lead inside, and over plain http",
         "disk_reserve_small": "the disk reserve is below 1 GiB",
     }
 )
@@ -162,6 +163,8 @@ def _unsafe_stores(settings: Settings, deployment: Deployment) -> Iterator[Unsaf
             yield Unsafe("database_without_tls", name)
     if heads is not None and _server_of(heads) == _server_of(rows):
         yield Unsafe("heads_on_one_server", "")
+    if settings.webhooks_private:
+        yield Unsafe("webhooks_inside", "FENGNI_WEBHOOKS_PRIVATE")
     if settings.disk_reserve_bytes < GIB:
         yield Unsafe("disk_reserve_small", "FENGNI_DISK_RESERVE_BYTES")
 

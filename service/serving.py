@@ -21,7 +21,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar.types import ASGIApp, LifeSpanStartupFailedEvent, Message, Receive, Scope, Send
 
-from service.app import create_app
+from service.app import WEB, WORKER, create_app
 from service.settings import Settings
 
 LOCK_FILE = "serve.lock"
@@ -48,7 +48,24 @@ def serve(settings: Settings, *, listening: Callable[[], None]) -> None:
     """
     with _only_one(settings.folder):
         require_free_port(settings.host, settings.port)
-        uvloop.run(_serve(settings, listening))
+        uvloop.run(_serve(settings, listening, WEB))
+
+
+def work(settings: Settings, *, listening: Callable[[], None]) -> None:
+    """Do background work until SIGINT or SIGTERM, and answer those who watch.
+
+    Several workers may share a deployment; each has a port of its own.
+
+    Args:
+        settings: where and what.
+        listening: called once when it works.
+
+    Raises:
+        AlreadyServed: the port is taken.
+        SettingsInvalid, StorageError: the deployment cannot be opened.
+    """
+    require_free_port(settings.host, settings.port)
+    uvloop.run(_serve(settings, listening, WORKER))
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -66,8 +83,8 @@ def require_free_port(host: str, port: int) -> None:
         raise AlreadyServed(f"Port {port} of {host} is not free: {reason}.") from error
 
 
-async def _serve(settings: Settings, listening: Callable[[], None]) -> None:
-    app = _Watched(create_app(settings))
+async def _serve(settings: Settings, listening: Callable[[], None], kind: str) -> None:
+    app = _Watched(create_app(settings, kind))
     server = Server(
         app,
         address=settings.host,

@@ -29,6 +29,7 @@ Seconds = Annotated[int, Meta(ge=1, le=7 * 24 * 3600)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 DatabaseUrl = Annotated[str, Meta(pattern=r"^(sqlite:///.+|postgresql\+psycopg://.+/.+)$")]
 ServerUrl = Annotated[str, Meta(pattern=r"^postgresql\+psycopg://.+/.+$")]
+WebhookEvent = Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"]
 NodeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
@@ -81,7 +82,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         view_window_s: readings of one object by one reader within this count as one.
         export_wait_s: how long an export waits for cosignatures and time-stamps.
         export_kept_s: how long a made package is kept for fetching.
-        lease_s: how long a piece of work stays with one worker.
+        work: where background work is done: `here`, in the process that serves as well, or
+            `elsewhere`, by `fengni worker` alone. With `auto` it is here on SQLite and elsewhere
+            on PostgreSQL.
+        webhooks_private: whether webhooks may lead to loopback and private addresses, and over
+            plain http.
+        work_kept_s: how long a workflow that ended stays for people to see.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
         objects: where originals are kept: `local`, a directory of this machine, or `s3`, a bucket
@@ -133,7 +139,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     view_window_s: Seconds = 15 * 60
     export_wait_s: Seconds = 60
     export_kept_s: Seconds = 7 * 24 * 3600
-    lease_s: Seconds = 60
+    work: Literal["auto", "here", "elsewhere"] = "auto"
+    webhooks_private: bool = False
+    work_kept_s: Seconds = 24 * 3600
     work_attempts: Count = 8
     inspect_workers: Annotated[int, Meta(ge=0, le=64)] = 2
     objects: Literal["local", "s3"] = "local"
@@ -188,6 +196,15 @@ class WitnessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     development: bool = False
 
 
+class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One subscriber: where events are posted, which, and the file with the keys that sign them."""
+
+    name: Slug
+    url: Annotated[str, Meta(pattern=r"^https?://[^@\s]+$", max_length=2048)]
+    secret_file: str
+    events: Annotated[tuple[WebhookEvent, ...], Meta(min_length=1, max_length=4)]
+
+
 class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One organ with its log, keys and outside parties.
 
@@ -202,6 +219,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         authorities: where time-stamps are fetched.
         witnesses: who cosigns.
         witness_policy_file: C2SP tlog-policy that says how many suffice.
+        webhooks: who is told what happens.
     """
 
     id: Slug
@@ -214,6 +232,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     authorities: tuple[AuthoritySettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_policy_file: str | None = None
+    webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=16)] = ()
 
     @property
     def logs(self) -> tuple[LogSettings, ...]:
@@ -350,6 +369,8 @@ def read_deployment(settings: Settings) -> Deployment:
     except msgspec.DecodeError as error:
         raise SettingsInvalid(f"{path} is malformed: {error}.") from error
     _require_distinct([organ.id for organ in deployment.organs], "organ")
+    for organ in deployment.organs:
+        _require_distinct([hook.name for hook in organ.webhooks], "webhook")
     logs = [log for organ in deployment.organs for log in organ.logs]
     _require_distinct([log.id for log in logs], "log id")
     _require_distinct([log.origin for log in logs], "log origin")
@@ -369,7 +390,7 @@ def heads_url(settings: Settings, deployment: Deployment) -> str | None:
 
 def _require_distinct(names: list[str], what: str) -> None:
     if len(set(names)) != len(names):
-        raise SettingsInvalid(f"The deployment names an {what} twice.")
+        raise SettingsInvalid(f"The deployment names one {what} twice.")
 
 
 def _from_text(kind: type, value: object) -> object:

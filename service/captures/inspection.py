@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 OUTPUT_PREFIX = "facts-"
 """Staging keys of outputs begin with it."""
 
-_BATCH = 4
+_BATCH = 16
 _MOST_FINDINGS = 64
 _OUTPUT_TYPE = "application/json"
 
@@ -74,7 +74,8 @@ class Inspecting:
 
     def task(self, gives_way: Callable[[], bool]) -> Task:
         """The work that storing releases; opinions wait while content is being sealed."""
-        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH, gives_way=gives_way)
+        slots = self._context.settings.inspect_workers
+        return Task(kind=INSPECT, do=self.inspect, batch=_BATCH, slots=slots, gives_way=gives_way)
 
     def inspect(self, pieces: Sequence[Piece]) -> Failures:
         """Do each piece; see the module's procedure."""

@@ -105,7 +105,7 @@ class WorkView(Struct, frozen=True):
     """What the server still has to do with a capture, or failed to do."""
 
     kind: str
-    state: Literal["held", "waiting", "leased", "failed"]
+    state: Literal["held", "waiting", "handed", "leased", "failed"]
     problem: str | None
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,6 +42,9 @@ INSPECT = "inspect"
 STAMP = "stamp"
 BATCH = 50
 _THREADS = 8
+_SLOTS = 2
+"""While one batch waits for the log, the next is taken into the store."""
+
 ASSURANCE = {
     AssuranceLevel.S3_UNPROVEN: "s3-unproven",
     AssuranceLevel.DIRECTORY_MODE_BITS: "directory-mode-bits",
@@ -81,11 +85,17 @@ class Ingest:
         """Prepare for one context."""
         self._context = context
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeping")
-        self.busy = False
+        self._batches = 0
+        self._counting = Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether content is being sealed."""
+        return self._batches > 0
 
     def task(self) -> Task:
         """The work that arrivals release."""
-        return Task(kind=STORE, do=self.store, batch=BATCH)
+        return Task(kind=STORE, do=self.store, batch=BATCH, slots=_SLOTS)
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -93,7 +103,8 @@ class Ingest:
 
     def store(self, pieces: Sequence[Piece]) -> Failures:
         """Do one batch; see the module's procedure."""
-        self.busy = True
+        with self._counting:
+            self._batches += 1
         try:
             failures: dict[Piece, Exception] = {}
             for organ_id in sorted({piece.organ for piece in pieces}):
@@ -102,7 +113,8 @@ class Ingest:
                 failures |= self._store(organ, mine)
             return failures
         finally:
-            self.busy = False
+            with self._counting:
+                self._batches -= 1
 
     def _store(self, organ: Organ, pieces: Sequence[Piece]) -> dict[Piece, Exception]:
         found = self._look_up(organ, pieces)  # 1

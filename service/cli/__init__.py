@@ -26,6 +26,7 @@ from service.cli import (
     keeping,
     monitor,
     tokens,
+    webhooks,
     witness,
 )
 from service.cli.options import DEFECT, INTERRUPTED, NO, OK, UNDECIDED, UNWRITTEN, USAGE
@@ -48,6 +49,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
 app.add_typer(database.app, name="db")
 app.add_typer(tokens.app, name="token")
+app.add_typer(webhooks.app, name="webhook")
 app.add_typer(witness.app, name="witness")
 
 

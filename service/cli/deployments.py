@@ -159,6 +159,38 @@ def serve(
 
 
 @app.command()
+def worker(
+    folder: FolderArgument = None,
+    host: Annotated[str | None, typer.Option(help="Else $FENGNI_HOST, else 127.0.0.1.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="For those who watch it; else $FENGNI_PORT."),
+    ] = None,
+) -> None:
+    """Do a deployment's background work in this process, until it is stopped."""
+    import msgspec
+
+    from service.serving import work
+    from service.settings import read_deployment, read_environment
+
+    settings = read_environment(folder=folder)
+    given = {"host": host, "port": port}
+    settings = msgspec.structs.replace(
+        settings, **{name: value for name, value in given.items() if value is not None}
+    )
+    deployment = read_deployment(settings)
+
+    def listening() -> None:
+        """Say where it can be watched."""
+        open_screen().out.print(
+            f"Fengni works for {deployment.audience}:"
+            f" ready on http://{settings.host}:{settings.port}"
+        )
+
+    work(settings, listening=listening)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo lies.")] = Path(".demo"),
     port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1.")] = 8000,

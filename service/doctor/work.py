@@ -33,10 +33,21 @@ from service.doctor.diagnosis import Findings, Listed
 from service.exports.queries import EXPORT, ExportState
 from service.law.permissions import Scope
 from service.settings import Deployment, Places, Settings
+from service.webhooks.deliveries import WEBHOOK
 from service.work.queue import LONGEST_PAUSE_S, State
 from storage import records
 from storage.db.engine import Database, value_faults
-from storage.db.tables import EVIDENCE, exports, metadata, outbox, tokens, uploads, views
+from storage.db.tables import (
+    EVIDENCE,
+    deliveries,
+    exports,
+    metadata,
+    outbox,
+    tokens,
+    uploads,
+    views,
+    webhook_places,
+)
 from storage.db.tables import records as record_rows
 
 _PIECE_BYTES = 1024 * 1024
@@ -54,9 +65,9 @@ def check_work(settings: Settings, deployment: Deployment, db: Database, at: dat
         for fault in value_faults(connection, _WORK):
             values.fail(f"{fault}.")
         yield from values.end()
-        for table in (outbox, exports, views):
+        for table in (outbox, exports, views, deliveries, webhook_places):
             yield from _of_nobody(connection, table, ours)
-        yield from _check_queue(connection, settings, at)
+        yield from _check_queue(connection, at)
         yield from _check_tokens(connection, deployment)
         yield from _check_exports(connection, Places(settings.folder))
         yield from _check_views(connection, settings, at)
@@ -72,12 +83,11 @@ def _of_nobody(connection: Connection, table: Table, ours: Sequence[tuple[str, s
     yield from wrong.end()
 
 
-def _check_queue(connection: Connection, settings: Settings, at: datetime) -> Findings:
+def _check_queue(connection: Connection, at: datetime) -> Findings:
     """Work that nobody would ever do, or that is on nothing."""
     latest = _ms(at + _CLOCK_STEP + timedelta(seconds=LONGEST_PAUSE_S))
-    lease_ends = _ms(at + _CLOCK_STEP + timedelta(seconds=settings.lease_s))
-    due, lease = _raw(outbox.c.due_at), _raw(outbox.c.lease_until)
-    leased = outbox.c.state == State.LEASED.value
+    due = _raw(outbox.c.due_at)
+    held_by_one = outbox.c.state.in_([State.HANDED.value, State.LEASED.value])
     logged = exists().where(
         record_rows.c.log == outbox.c.log,
         record_rows.c.statement_id == outbox.c.subject,
@@ -89,18 +99,23 @@ def _check_queue(connection: Connection, settings: Settings, at: datetime) -> Fi
         uploads.c.id == outbox.c.subject,
         uploads.c.state == ContentState.ANNOUNCED.value,
     )
+    told = exists().where(deliveries.c.log == outbox.c.log, deliveries.c.id == outbox.c.subject)
+    telling = outbox.c.kind == WEBHOOK
     storing, exporting = outbox.c.kind == STORE, outbox.c.kind == EXPORT
     held = outbox.c.state == State.HELD.value
     wrongs = {
-        "is of no kind that is done here": outbox.c.kind.not_in([STORE, INSPECT, STAMP, EXPORT]),
+        "is of no kind that is done here": outbox.c.kind.not_in(
+            [STORE, INSPECT, STAMP, EXPORT, WEBHOOK]
+        ),
         "is in a state that does not exist": outbox.c.state.not_in([one.value for one in State]),
-        "is on a capture that is not logged": ~exporting & ~logged,
+        "is on a capture that is not logged": ~exporting & ~telling & ~logged,
         "is on an export that nobody asked for": exporting & ~asked,
+        "is on a delivery that is not there": telling & ~told,
         "waits for nothing that will come": held & ~(storing & announced),
         "would be done before the content has come": storing & ~held & announced,
         "is due later than any pause": due > latest,
-        "is leased for longer than anybody holds a lease": leased & (lease > lease_ends),
-        "is leased by nobody": leased & (lease.is_(None) | outbox.c.lease_owner.is_(None)),
+        "is with nobody": held_by_one & outbox.c.lease_owner.is_(None),
+        "is with somebody and waits": ~held_by_one & outbox.c.lease_owner.is_not(None),
     }
     yield from _told(connection, outbox, outbox.c.id, wrongs)
 

@@ -40,6 +40,7 @@ from service.law.permissions import Holder
 from service.law.refusals import NotAnchored
 from service.private_files import sync_folder
 from service.problems import Problem
+from service.webhooks.deliveries import EXPORT_READY, Event, add_deliveries
 from service.work.queue import Piece, add_pieces, finish_piece
 from service.work.worker import Failures, Task
 from storage import records
@@ -135,6 +136,10 @@ class Exporting:
                 at=at,
                 expires_at=at + timedelta(seconds=self._context.settings.export_kept_s),
             )
+            data = {"export": export.id, "sha256": measured, "size_bytes": size_bytes}
+            event = Event(kind=EXPORT_READY, data=data, at=at)
+            fresh = self._context.new_id().replace("-", "")
+            add_deliveries(connection, organ.settings, [(fresh, event)])
         return {}
 
     def _write(self, organ: Organ, export: Export) -> tuple[str, int]:

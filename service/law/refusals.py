@@ -11,6 +11,7 @@ Each class has a stable `code` that `service.problems` gives a status and a titl
     ├── ContentRefused             content_refused       larger than this deployment takes
     ├── AlreadyDone                already_done          what was asked has been done before
     ├── NotAnchored                not_anchored          somebody still owes an answer
+    ├── GivenUp                    given_up              trying again would not help
     └── LeaseLost                  lease_lost            another worker has it
 """
 
@@ -83,6 +84,12 @@ class NotAnchored(Refusal):
 
 
 class LeaseLost(Refusal):
-    """The piece of work was leased to another worker meanwhile; this one must not finish it."""
+    """Another worker has the piece of work meanwhile; this one must not finish it."""
 
     code = "lease_lost"
+
+
+class GivenUp(Refusal):
+    """Another attempt could only fail in the same way; the work is shown as failed at once."""
+
+    code = "given_up"

@@ -1,21 +1,20 @@
 """Pieces of work in the database's outbox.
 
-    held ──content arrived──▶ waiting ──lease──▶ leased ──finish──▶ (row gone)
-                                 ▲                  │
-                                 └──retry, back-off─┴──too often──▶ failed
+    held ──content arrived──▶ waiting ──hand over──▶ handed ──take──▶ leased ──finish──▶ (row gone)
+                                 ▲                                      │
+                                 └────────── retry, back-off ───────────┴──too often──▶ failed
 
-Does: adds a piece in the transaction of the fact that causes it, leases pieces to one worker at a
-time, and counts attempts when it leases, so that work that kills its process is counted too.
-Refuses to finish work whose lease another worker has taken over.
+Does: adds a piece in the transaction of the fact that causes it, hands pieces to one workflow at a
+time, and counts an attempt when it begins, so that work that kills its process is counted too.
+Refuses to finish work that another workflow, or a later run of the same, has taken over.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 
 from service.law.refusals import LeaseLost
 from storage.db.inserting import insert_rows
@@ -32,14 +31,19 @@ class State(StrEnum):
     """Something else must happen first, such as the arrival of the content."""
 
     WAITING = "waiting"
+    HANDED = "handed"
+    """A workflow has it and has not begun."""
+
     LEASED = "leased"
+    """A workflow does it; the lease ends with the work, or when its process is taken for dead."""
+
     FAILED = "failed"
     """Tried too often; stays for people to see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One leased piece of work.
+    """One piece of work that a workflow has begun.
 
     Attributes:
         id: its row.
@@ -48,7 +52,7 @@ class Piece:
         kind: what is to be done.
         subject: on what, 64 hex digits or an export's id.
         attempts: this one included.
-        owner: to whom it is leased.
+        owner: id of the workflow that does it.
     """
 
     id: int
@@ -58,19 +62,6 @@ class Piece:
     subject: str
     attempts: int
     owner: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """On what terms pieces are leased.
-
-    Attributes:
-        lease_s: how long a piece stays with its worker.
-        attempts: after how many attempts it is shown as failed.
-    """
-
-    lease_s: int
-    attempts: int
 
 
 def add_pieces(
@@ -133,48 +124,93 @@ def release_pieces(
     )
 
 
-def lease_pieces(
+def hand_over(
     connection: Connection,
     kind: str,
-    owner: str,
+    batch: str,
     at: datetime,
     limit: int,
-    terms: Terms,
+    attempts: int,
     *,
     logs: Collection[str] | None = None,
-) -> list[Piece]:
-    """Take pieces that are due, oldest first.
+) -> int:
+    """Give pieces that are due to a workflow, oldest first; it begins with `take`.
 
-    A piece that was tried before is taken alone, so that one bad item cannot keep failing the
-    good ones beside it.
+    A piece that was tried before goes alone, so that one bad item cannot keep failing the good
+    ones beside it.
+
+    Args:
+        connection: in a write transaction, in which the workflow is enqueued too.
+        kind: what can be done.
+        batch: id of the workflow.
+        at: now, UTC.
+        limit: how many at most.
+        attempts: how many there are before a piece is shown as failed.
+        logs: ids of the logs whose work can be done; None for all.
+
+    Returns:
+        How many it got.
+    """
+    free = and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at)
+    query = select(outbox.c.id, outbox.c.attempts).where(outbox.c.kind == kind, free)
+    if logs is not None:
+        query = query.where(outbox.c.log.in_(logs))
+    query = query.order_by(outbox.c.due_at, outbox.c.id).limit(limit)
+    rows = connection.execute(query.with_for_update(skip_locked=True)).all()
+    _fail(connection, [row.id for row in rows if row.attempts >= attempts])
+    rows = [row for row in rows if row.attempts < attempts]
+    if rows and rows[0].attempts:
+        rows = rows[:1]
+    ids = [row.id for number, row in enumerate(rows) if not (number and row.attempts)]
+    if ids:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(state=State.HANDED.value, lease_owner=batch)
+        )
+    return len(ids)
+
+
+def kinds_to_hand(connection: Connection, at: datetime) -> frozenset[str]:
+    """Kinds of which something is due now and nothing waits for a worker."""
+    due = and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at)
+    query = (
+        select(outbox.c.kind, outbox.c.state)
+        .where(or_(due, outbox.c.state == State.HANDED.value))
+        .distinct()
+    )
+    found = {(kind, state) for kind, state in connection.execute(query)}
+    return frozenset(kind for kind, _ in found if (kind, State.HANDED.value) not in found)
+
+
+def take(
+    connection: Connection, batch: str, at: datetime, *, logs: Collection[str] | None = None
+) -> list[Piece]:
+    """Begin with the pieces of a workflow, counting an attempt at each.
+
+    What an earlier run of the same workflow had begun and not ended is not begun again here: that
+    run ended its process, or was taken for dead. Those pieces wait again, each for a workflow of
+    its own, with their attempts counted.
 
     Args:
         connection: in a write transaction.
-        kind: what can be done.
-        owner: unique to this worker.
+        batch: id of the workflow.
         at: now, UTC.
-        limit: how many at most.
-        terms: lease and attempts.
-        logs: ids of the logs whose work can be done; None for all.
+        logs: ids of those whose work can be done here; others' pieces wait again. None for all.
     """
-    query = _due(kind, at, logs).order_by(outbox.c.due_at, outbox.c.id).limit(limit)
-    rows = connection.execute(query.with_for_update(skip_locked=True)).all()
-    _fail(connection, [row.id for row in rows if row.attempts >= terms.attempts])
-    rows = [row for row in rows if row.attempts < terms.attempts]
-    if rows and rows[0].attempts:
-        rows = rows[:1]
-    rows = [row for number, row in enumerate(rows) if not (number and row.attempts)]
-    until = at + timedelta(seconds=terms.lease_s)
-    if rows:
+    mine = select(outbox).where(outbox.c.lease_owner == batch).order_by(outbox.c.id)
+    rows = connection.execute(mine.with_for_update()).all()
+    begun = [row for row in rows if row.state == State.LEASED.value]
+    fresh = [row for row in rows if row.state == State.HANDED.value]
+    _wait_again(connection, [row.id for row in begun], at)
+    elsewhere = [row.id for row in fresh if logs is not None and row.log not in logs]
+    _wait_again(connection, elsewhere, at + timedelta(seconds=_FIRST_PAUSE_S))
+    taken = [row for row in fresh if row.id not in elsewhere]
+    if taken:
         connection.execute(
             update(outbox)
-            .where(outbox.c.id.in_([row.id for row in rows]))
-            .values(
-                state=State.LEASED.value,
-                attempts=outbox.c.attempts + 1,
-                lease_owner=owner,
-                lease_until=until,
-            )
+            .where(outbox.c.id.in_([row.id for row in taken]))
+            .values(state=State.LEASED.value, attempts=outbox.c.attempts + 1)
         )
     return [
         Piece(
@@ -184,30 +220,38 @@ def lease_pieces(
             kind=row.kind,
             subject=row.subject,
             attempts=row.attempts + 1,
-            owner=owner,
+            owner=batch,
         )
-        for row in rows
+        for row in taken
     ]
 
 
-def _due(kind: str, at: datetime, logs: Collection[str] | None) -> Select[Any]:
-    free = or_(
-        and_(outbox.c.state == State.WAITING.value, outbox.c.due_at <= at),
-        and_(outbox.c.state == State.LEASED.value, outbox.c.lease_until <= at),
-    )
-    query = select(outbox).where(outbox.c.kind == kind, free)
-    return query if logs is None else query.where(outbox.c.log.in_(logs))
+def batches(connection: Connection) -> list[str]:
+    """Ids of the workflows that have work."""
+    query = select(outbox.c.lease_owner).where(outbox.c.lease_owner.is_not(None)).distinct()
+    return [str(batch) for batch in connection.execute(query).scalars()]
 
 
-def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[Piece]:
-    """Those of these pieces whose lease has not run out into another worker's hands.
-
-    Until the transaction ends, nobody else can take them: the log's transactions run beside those
-    that lease.
+def take_back(connection: Connection, ended: Sequence[str], at: datetime) -> int:
+    """Let work wait again whose workflows have ended or are gone.
 
     Args:
         connection: in a write transaction.
-        pieces: as leased.
+        ended: ids of workflows that will do nothing any more.
+        at: now, UTC.
+
+    Returns:
+        How many pieces wait again.
+    """
+    left = update(outbox).where(outbox.c.lease_owner.in_(ended))
+    back = connection.execute(left.values(state=State.WAITING.value, lease_owner=None, due_at=at))
+    return back.rowcount
+
+
+def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[Piece]:
+    """Those of these pieces that nobody else has taken over.
+
+    Until the write transaction ends, nobody can: the log's run beside those that hand over.
     """
     rows = connection.execute(
         select(outbox.c.id, outbox.c.lease_owner, outbox.c.attempts)
@@ -225,7 +269,7 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     """Done: the rows go; what was done is told by its statements.
 
     Raises:
-        LeaseLost: a piece is no longer this worker's; nothing may be written for it.
+        LeaseLost: a piece was taken over; nothing may be written for it.
     """
     if len(still_leased(connection, pieces)) != len(pieces):
         raise LeaseLost("Another worker has taken this work over.")
@@ -242,7 +286,7 @@ def retry_piece(
     piece: Piece,
     problem: str,
     at: datetime,
-    terms: Terms,
+    attempts: int,
     *,
     final: bool = False,
 ) -> State:
@@ -250,17 +294,16 @@ def retry_piece(
 
     Args:
         connection: in a write transaction.
-        piece: as leased.
+        piece: as taken.
         problem: code of what went wrong.
         at: now, UTC.
-        terms: how many attempts there are.
+        attempts: how many there are.
         final: whether another attempt could only fail in the same way.
 
     Returns:
         Where it stands now.
     """
-    state = State.FAILED if final or piece.attempts >= terms.attempts else State.WAITING
-    pause_s = min(_FIRST_PAUSE_S * 2 ** (piece.attempts - 1), LONGEST_PAUSE_S)
+    state = State.FAILED if final or piece.attempts >= attempts else State.WAITING
     connection.execute(
         update(outbox)
         .where(
@@ -270,9 +313,8 @@ def retry_piece(
         )
         .values(
             state=state.value,
-            due_at=at + timedelta(seconds=pause_s),
+            due_at=at + timedelta(seconds=_pause_s(piece.attempts)),
             lease_owner=None,
-            lease_until=None,
             problem=problem,
         )
     )
@@ -313,8 +355,8 @@ def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tu
 
 def waiting_in(connection: Connection, log: str) -> int:
     """How many pieces of a log are not done and not given up."""
-    open_pieces = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
-    return connection.execute(select(func.count()).where(*open_pieces)).scalar_one()
+    still_open = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
+    return connection.execute(select(func.count()).where(*still_open)).scalar_one()
 
 
 def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:
@@ -331,5 +373,18 @@ def _fail(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute(
             update(outbox)
             .where(outbox.c.id.in_(ids))
-            .values(state=State.FAILED.value, lease_owner=None, lease_until=None)
+            .values(state=State.FAILED.value, lease_owner=None)
         )
+
+
+def _wait_again(connection: Connection, ids: Sequence[int], due_at: datetime) -> None:
+    if ids:
+        connection.execute(
+            update(outbox)
+            .where(outbox.c.id.in_(ids))
+            .values(state=State.WAITING.value, lease_owner=None, due_at=due_at)
+        )
+
+
+def _pause_s(attempts: int) -> int:
+    return min(_FIRST_PAUSE_S * 2 ** (attempts - 1), LONGEST_PAUSE_S)

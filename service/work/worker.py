@@ -1,31 +1,29 @@
-"""A thread that leases one kind of work and does it until it is told to stop.
+"""One kind of work, and doing a batch of it.
 
-Does: leases in batches, calls the slice's function, and puts back what failed. Refuses to die of
-one bad piece, and to hide it: each failure is counted at the piece, logged by its code, and ends
-in a state that people see.
+Does: begins with a workflow's pieces, calls the slice's function, and puts back what failed.
+Refuses to die of one bad piece, and to hide it: each failure is counted at the piece, logged by
+its code, and ends in a state that people see.
 """
 
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from evidence.errors import EvidenceError
-from service.law.refusals import LeaseLost, Refusal
+from service.law.refusals import GivenUp, LeaseLost, Refusal
 from service.logs import get_logger
 from service.metrics import Metrics
-from service.work.queue import Piece, State, Terms, lease_pieces, retry_piece
+from service.work.queue import Piece, State, retry_piece, take, take_back
 from storage.db.engine import Database
 from storage.errors import StorageError
 
 Failures = Mapping[Piece, Exception]
 Do = Callable[[Sequence[Piece]], Failures]
 _OURS = (EvidenceError, StorageError, Refusal)
-GIVE_WAY_S = 30.0
-"""So long work lets others go first; under a load that never ends it then goes on beside them."""
-
-_GIVE_WAY_POLL_S = 0.2
+_AGAIN_S = 1.0
+T = TypeVar("T")
 _log = get_logger("work")
 
 
@@ -38,7 +36,7 @@ class Task:
         do: does a batch: finishes each piece in the transaction of its result, and returns the
             pieces that failed with the reason. What it raises counts for the whole batch.
         batch: how many pieces are taken at once.
-        poll_s: how often it looks without being woken, in seconds.
+        slots: how many batches a process does at once.
         gives_way: whether something more urgent is running now; then nothing new is begun, for
             at most `GIVE_WAY_S`.
     """
@@ -46,129 +44,78 @@ class Task:
     kind: str
     do: Do
     batch: int = 1
-    poll_s: float = 1.0
+    slots: int = 1
     gives_way: Callable[[], bool] = lambda: False
 
 
-class Worker:
-    """One thread for one task."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What doing work needs of its process.
 
-    def __init__(
-        self,
-        task: Task,
-        *,
-        db: Database,
-        clock: Callable[[], datetime],
-        terms: Terms,
-        owner: str,
-        metrics: Metrics,
-        logs: Callable[[], Collection[str] | None],
-    ) -> None:
-        """Prepare; `start` begins.
+    Attributes:
+        db: holds the outbox.
+        clock: now, UTC.
+        attempts: after how many a piece is shown as failed.
+        metrics: counts what ended.
+        logs: ids of the logs whose work may be done now; None for all.
+    """
+
+    db: Database
+    clock: Callable[[], datetime]
+    attempts: int
+    metrics: Metrics
+    logs: Callable[[], Collection[str] | None]
+
+
+class Worker:
+    """Does batches of one kind; several threads may."""
+
+    def __init__(self, task: Task, terms: Terms, closing: threading.Event) -> None:
+        """Prepare.
 
         Args:
             task: what it does.
-            db: holds the outbox.
-            clock: now, UTC.
-            terms: lease and attempts.
-            owner: unique to this worker over all processes.
-            metrics: counts what ended.
-            logs: ids of the logs whose work may be done now; None for all.
+            terms: see there.
+            closing: set once nothing new may begin.
         """
-        self._task = task
-        self._db = db
-        self._clock = clock
+        self.task = task
         self._terms = terms
-        self._owner = owner
-        self._metrics = metrics
-        self._logs = logs
-        self._due = threading.Event()
-        self._closing = threading.Event()
-        self._gave_way_since: float | None = None
-        self._thread = threading.Thread(target=self._run, name=f"work-{task.kind}", daemon=True)
+        self._closing = closing
 
-    @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """There may be something to do."""
-        self._due.set()
-
-    def close(self) -> None:
-        """Finish the batch at hand and end."""
-        self._closing.set()
-        self._due.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def work_once(self) -> int:
-        """Lease and do one batch; returns how many pieces it held."""
-        with self._db.write() as connection:
-            pieces = lease_pieces(
-                connection,
-                self._task.kind,
-                self._owner,
-                self._clock(),
-                self._task.batch,
-                self._terms,
-                logs=self._logs(),
-            )
+    def work(self, batch: str) -> None:
+        """Do the pieces of one workflow; it may be run again at any time, by any process."""
+        pieces = self._answered(lambda: self._take(batch))
         if pieces:
             self._do(pieces)
-        return len(pieces)
 
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            if self._gives_way():
-                self._closing.wait(_GIVE_WAY_POLL_S)
-                continue
-            try:
-                idle = self.work_once() == 0
-            # Mostly the database is away. A thread that ended for it, or for a mistake, would leave
-            # work lying until the next start, and nobody would be told.
-            except Exception as error:  # noqa: BLE001 - told, and tried again
-                _log.error("work_stalled", kind=self._task.kind, exc_info=error)
-                idle = True
-            if idle:
-                self._due.wait(self._task.poll_s)
-                self._due.clear()
-
-    def _gives_way(self) -> bool:
-        if not self._task.gives_way():
-            self._gave_way_since = None
-            return False
-        now = time.monotonic()
-        self._gave_way_since = self._gave_way_since or now
-        return now < self._gave_way_since + GIVE_WAY_S
+    def _take(self, batch: str) -> list[Piece]:
+        terms = self._terms
+        with terms.db.write() as connection:
+            if self._closing.is_set():
+                take_back(connection, [batch], terms.clock())
+                return []
+            return take(connection, batch, terms.clock(), logs=terms.logs())
 
     def _do(self, pieces: Sequence[Piece]) -> None:
         try:
-            failures = self._task.do(pieces)
+            failures = self.task.do(pieces)
         except _OURS as error:
             failures = dict.fromkeys(pieces, error)
         except Exception as error:  # noqa: BLE001 - a mistake of ours: counted at every piece
-            _log.error("work_mistake", kind=self._task.kind, exc_info=error)
+            _log.error("work_mistake", kind=self.task.kind, exc_info=error)
             failures = dict.fromkeys(pieces, error)
         for piece, error in failures.items():
             self._put_back(piece, error)
-        self._metrics.work.labels(self._task.kind, "done").inc(len(pieces) - len(failures))
+        self._terms.metrics.work.labels(self.task.kind, "done").inc(len(pieces) - len(failures))
 
     def _put_back(self, piece: Piece, error: Exception) -> None:
         if isinstance(error, LeaseLost):
-            self._metrics.work.labels(piece.kind, "lease_lost").inc()
+            self._terms.metrics.work.labels(piece.kind, "lease_lost").inc()
             return
         code = error.code if isinstance(error, _OURS) else "internal"
-        with self._db.write() as connection:
-            final = isinstance(error, EvidenceError)  # the same bytes are as wrong next time
-            state = retry_piece(connection, piece, code, self._clock(), self._terms, final=final)
+        state = self._answered(lambda: self._retry(piece, code, error))
         outcome = "failed" if state is State.FAILED else "retried"
-        self._metrics.work.labels(piece.kind, outcome).inc()
+        self._terms.metrics.work.labels(piece.kind, outcome).inc()
         _log.warning(
             "work_put_back",
             kind=piece.kind,
@@ -177,3 +124,20 @@ class Worker:
             code=code,
             state=state.value,
         )
+
+    def _retry(self, piece: Piece, code: str, error: Exception) -> State:
+        final = isinstance(error, EvidenceError | GivenUp)  # the same bytes are as wrong next time
+        terms = self._terms
+        with terms.db.write() as connection:
+            at, attempts = terms.clock(), terms.attempts
+            return retry_piece(connection, piece, code, at, attempts, final=final)
+
+    def _answered(self, question: Callable[[], T]) -> T:
+        """Ask the database until it answers: the engine cannot know what became of a batch."""
+        while True:
+            try:
+                return question()
+            except StorageError as error:
+                _log.error("work_stalled", kind=self.task.kind, exc_info=error)
+                if self._closing.wait(_AGAIN_S):
+                    raise

@@ -27,6 +27,7 @@ from storage.db.grants import grant
 from storage.db.migrations import current_revision, newest_revision, serves, upgrade
 from storage.db.postgres import PostgresServer
 from storage.db.sqlite import SQLiteFile
+from storage.db.workflows import prepare_workflows
 from storage.durable import keep_private
 from storage.errors import Unavailable
 
@@ -132,6 +133,8 @@ class Database:
 def migrate(url: str, *, service_role: str | None = None, revision: str = "head") -> None:
     """Bring a database to a schema; a file is made where it does not exist, a server's is not.
 
+    The workflow engine's tables come with the newest one.
+
     The folder of a file must exist, and only its owner may read the file. Running it again changes
     nothing.
 
@@ -160,6 +163,9 @@ def migrate(url: str, *, service_role: str | None = None, revision: str = "head"
             upgrade(connection, revision)
             if service_role is not None:
                 grant(connection, service_role)
+        if revision == "head":
+            with _database_errors(backend):
+                prepare_workflows(url, service_role)
     finally:
         backend.engine.dispose()
 

@@ -159,22 +159,56 @@ logs = Table(
 )
 
 outbox = Table(
-    "outbox",  # work that a transaction left behind: leased, done, never lost
+    "outbox",  # work that a transaction left behind: handed over, done, never lost
     metadata,
     Column("id", _ROW, primary_key=True, autoincrement=True),
     Column("log", _NAME, nullable=False),
     Column("organ", _NAME, nullable=False),
     Column("kind", String(32), nullable=False),
     Column("subject", _ID, nullable=False),
-    Column("state", String(16), nullable=False),  # waiting, leased, done, failed
+    Column("state", String(16), nullable=False),  # held, waiting, handed, leased, failed
     Column("attempts", Integer, nullable=False),
     Column("due_at", Moment, nullable=False),
-    Column("lease_owner", _NAME),
-    Column("lease_until", Moment),
+    Column("lease_owner", _NAME),  # the workflow that it was handed to
     Column("problem", String(64)),  # code of the last failure
     Column("created_at", Moment, nullable=False),
     UniqueConstraint("log", "kind", "subject"),
     Index(None, "state", "due_at"),
+    Index(None, "lease_owner"),
+)
+
+nodes = Table(
+    "nodes",  # processes that work, by what they told last
+    metadata,
+    Column("executor", _NAME, primary_key=True),  # of one start of one process
+    Column("kind", String(16), nullable=False),  # web or worker
+    Column("host", _NAME, nullable=False),
+    Column("started_at", Moment, nullable=False),  # by the database's own clock
+    Column("seen_at", Moment, nullable=False),  # the same
+)
+
+deliveries = Table(
+    "deliveries",  # what subscribers are told, and what they answered
+    metadata,
+    Column("id", _ID, primary_key=True),  # the webhook-id
+    Column("log", _NAME, nullable=False),
+    Column("organ", _NAME, nullable=False),
+    Column("webhook", _NAME, nullable=False),  # its name in the deployment file
+    Column("event", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),  # as it is signed and sent
+    Column("state", String(16), nullable=False),  # pending, delivered
+    Column("answer", Integer),  # the last HTTP status
+    Column("created_at", Moment, nullable=False),
+    Column("delivered_at", Moment),
+    Index(None, "state", "created_at"),
+)
+
+webhook_places = Table(
+    "webhook_places",  # up to where subscribers have been told of a log
+    metadata,
+    *_log_and_organ(),
+    Column("idx", BigInteger, nullable=False),  # of the next entry
+    Column("since", Moment, nullable=False),
 )
 
 uploads = Table(

@@ -47,7 +47,7 @@ http {{
 }}
 """
 _STORED = "SELECT count(*) FROM records WHERE kind = 'stored'"
-_LEFT = "SELECT count(*) FROM outbox WHERE state IN ('waiting', 'leased')"
+_LEFT = "SELECT count(*) FROM outbox WHERE state IN ('waiting', 'handed', 'leased')"
 Send = Callable[[HTTPConnection, int, bytes], int]
 
 

@@ -55,7 +55,7 @@ def served(folder: Path, database_url: str | None = None) -> Generator[Served]:
     """
     folder.mkdir(exist_ok=True)
     made = make_deployment(folder, database_url=database_url)
-    process = ServerProcess(folder)
+    process = ServerProcess(folder, work="here")
     process.launch()
     try:
         process.wait()

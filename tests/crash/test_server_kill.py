@@ -39,7 +39,6 @@ MOST_UNHEARD = 20
 FSCK_EVERY = 10
 PATIENCE_S = 90.0
 SETTINGS: dict[str, Any] = {
-    "lease_s": 2,  # the work of the dead is taken over soon
     "work_attempts": 10_000,  # fifty kills are not the work's fault
     "export_wait_s": 3,
     "inspect_workers": 1,

@@ -32,7 +32,7 @@ Start = Callable[[], TestClient[Any]]
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     """A deployment that inspects, and takes the work of the dead over soon."""
-    return make_deployment(tmp_path / "deployment", inspect_workers=1, lease_s=1)
+    return make_deployment(tmp_path / "deployment", inspect_workers=1)
 
 
 @pytest.fixture

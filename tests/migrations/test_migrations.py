@@ -49,9 +49,12 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def rows(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table that revision 0001 had."""
+    """Every row of every table that revision 0001 had; without the column that went since."""
     return {
-        table: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table}"))]  # noqa: S608
+        table: [
+            tuple(value for name, value in row._mapping.items() if name != "lease_until")
+            for row in connection.execute(text(f"SELECT * FROM {table}"))  # noqa: S608
+        ]
         for table in FIRST_ROWS
     }
 
@@ -73,7 +76,7 @@ def test_the_history_is_one_line() -> None:
 
 def test_the_migrated_schema_is_that_of_the_tables(empty_url: str) -> None:
     """Running all migrations gives exactly the tables that the code uses, all of them protected."""
-    migrate(empty_url)
+    migrate(empty_url, revision=str(newest_revision()))  # without the workflow engine's tables
     database = Database(empty_url)
     with database.read() as connection:
         assert current_revision(connection) == newest_revision()
@@ -97,6 +100,20 @@ def test_rows_of_the_first_revision_come_through(empty_url: str) -> None:
             assert rows(connection) == before
             assert set(metadata.tables) <= set(inspect(connection).get_table_names())
             assert unprotected(connection, EVIDENCE) == []
+    database.close()
+
+
+def test_work_that_was_leased_by_the_clock_waits_again(empty_url: str) -> None:
+    """Revision 0005 knows no such leases; attempts stay counted."""
+    migrate(empty_url, revision="0002")
+    database = Database(empty_url)
+    leased = "7, 'l', 'o', 'k', 's', 'leased', 2, 1, 'a worker', 9, NULL, 1"
+    with database.write() as connection:
+        connection.execute(text(f"INSERT INTO outbox VALUES ({leased})"))  # noqa: S608
+    migrate(empty_url)
+    with database.read() as connection:
+        query = text("SELECT state, attempts, lease_owner FROM outbox")
+        assert tuple(connection.execute(query).one()) == ("waiting", 2, None)
     database.close()
 
 

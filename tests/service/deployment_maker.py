@@ -186,6 +186,8 @@ def make_deployment(
         development_keys=True,
     )
     (folder / "deployment.json").write_bytes(msgspec.json.encode(deployment))
+    if database_url is not None:
+        settings.setdefault("work", "here")
     made = Settings(
         folder=folder,
         inspect_workers=inspect_workers,

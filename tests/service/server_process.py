@@ -17,9 +17,9 @@ from tests.tools import ROOT
 START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 RUN = """
-from service.serving import serve
+from service.serving import {run}
 from service.settings import read_environment
-serve(read_environment(), listening=lambda: print("listening", flush=True))
+{run}(read_environment(), listening=lambda: print("listening", flush=True))
 """
 
 
@@ -32,15 +32,19 @@ def free_port() -> int:
 class ServerProcess:
     """One server over one folder, running or not; it keeps its port over restarts."""
 
-    def __init__(self, folder: Path, *, program: Path = ROOT, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, *, program: Path = ROOT, run: str = "serve", **settings: object
+    ) -> None:
         """Start nothing yet.
 
         Args:
             folder: of the deployment.
             program: the tree whose program runs.
+            run: `serve`, or `work` for a worker.
             settings: further settings, by their names without prefix.
         """
         self.port = free_port()
+        self._code = RUN.format(run=run)
         self.url = f"http://127.0.0.1:{self.port}"
         given = {"folder": folder, "port": self.port, "disk_reserve_bytes": 0, **settings}
         self._environment = {
@@ -86,7 +90,7 @@ class ServerProcess:
         """Start it and wait for nothing."""
         with self._said.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", RUN],
+                [sys.executable, "-c", self._code],
                 cwd=self._program,  # `-c` looks there first
                 env=self._environment,
                 stdout=out,

@@ -20,8 +20,11 @@ ELSEWHERE = {
     "announcements": "used on PostgreSQL alone; each is verified again (test_joined_log)",
     "leaders": "used on PostgreSQL alone; who changes an epoch ends the leader (test_log_leading)",
     "transfers": "used on PostgreSQL alone; at worst a transfer begins again (test_any_node)",
+    "nodes": "a process that ends takes its row along (test_engine)",
+    "deliveries": "nobody has subscribed here (test_webhooks)",
+    "webhook_places": "nobody has subscribed here (test_webhooks)",
 }
-"""Tables in which a deployment on SQLite has no rows, and where they are tried instead."""
+"""Tables in which a stopped deployment on SQLite has no rows, and where they are tried instead."""
 
 COLUMNS = [
     (table, column)
@@ -39,8 +42,7 @@ UNNOTICED = {
     "outbox.id": "the order of the queue; no meaning beside it",
     "outbox.attempts": "how often work was tried; at worst it is tried more or less often",
     "outbox.due_at": "when work is tried next; only one beyond any pause is noticed",
-    "outbox.lease_owner": "which worker holds work; a wrong one ends with its lease",
-    "outbox.lease_until": "until when a worker holds work; too long a lease is noticed",
+    "outbox.lease_owner": "which workflow holds work; a wrong one is taken back",
     "outbox.problem": "the last failure's code, for people to see",
     "outbox.created_at": "when the work came up; nothing is computed from it",
     "uploads.staging_key": "nobody reads or writes it",

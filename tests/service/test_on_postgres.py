@@ -84,6 +84,36 @@ def test_a_repeat_gets_the_same_bytes_after_a_new_start(made: Made) -> None:
     assert answered.status_code == 200
 
 
+def test_a_worker_does_what_a_server_left(made: Made) -> None:
+    """The server takes content and seals none; the worker seals it once and can be watched."""
+    party, headers = made.parties["county-a"], bearer(made.tokens["county-a"])
+    signed = party.capture()
+    folder = made.settings.folder
+    with ServerProcess(folder, inspect_workers=0) as server, httpx.Client(headers=headers) as http:
+        server.start()
+        place = f"{server.url}/v1/captures"
+        http.post(place, json=wire(signed)).raise_for_status()
+        http.put(f"{place}/{signed.id}/content", content=PHOTO).raise_for_status()
+        time.sleep(1.5)
+        [work] = http.get(f"{place}/{signed.id}").json()["work"]
+        assert (work["kind"], work["state"]) == ("store", "waiting")
+        assert http.get(f"{server.url}/readyz").json()["failed"] == ["workers"]
+        server.stop()
+        with ServerProcess(folder, run="work", inspect_workers=0) as worker:
+            worker.start()
+            end = time.monotonic() + 60
+            counted = ""
+            while 'fengni_work_total{kind="store",outcome="done"} 1.0' not in counted:
+                assert time.monotonic() < end
+                counted = http.get(f"{worker.url}/metrics").text
+            assert 'fengni_nodes{kind="worker"} 1.0' in counted
+            assert http.get(f"{worker.url}/v1/captures").status_code == 404
+            worker.stop()
+        server.start()
+        kinds = [one["kind"] for one in http.get(f"{place}/{signed.id}/statements").json()["items"]]
+    assert kinds == ["capture", "stored"]
+
+
 def test_fsck_finds_a_changed_row(postgres: PostgresServer, name: str, made: Made) -> None:
     """Clean at first; whoever switches the triggers off is found by what he changed."""
     with TestClient(create_app(made.settings)) as client:
@@ -142,7 +172,7 @@ def test_a_server_that_is_away_is_not_ready(
 def test_a_killed_server_starts_again(made: Made) -> None:
     """After kill -9 the next process waits for the leader that died, and gives the same receipt."""
     signed = made.parties["county-a"].capture()
-    with ServerProcess(made.settings.folder) as server, httpx.Client() as http:
+    with ServerProcess(made.settings.folder, work="here") as server, httpx.Client() as http:
 
         def ask_again() -> bytes:
             url = f"{server.url}/v1/captures"

@@ -14,12 +14,13 @@ from service.settings import Places
 from service.work.queue import (
     Piece,
     State,
-    Terms,
     add_pieces,
     finish_piece,
-    lease_pieces,
+    hand_over,
     pieces_of,
     retry_piece,
+    take,
+    take_back,
 )
 from storage.db.engine import Database
 from storage.db.tables import outbox
@@ -29,7 +30,7 @@ from tests.service.test_captures import announce, custody, get, send, wait_until
 
 Client = TestClient[Any]
 AT = datetime(2026, 11, 23, 9, tzinfo=UTC)
-TERMS = Terms(lease_s=60, attempts=3)
+ATTEMPTS = 3
 
 
 def test_a_finished_upload_without_its_row_is_adopted(
@@ -66,7 +67,9 @@ def test_wrong_leftovers_are_quarantined(made: Made, reopen: Callable[[], Client
     assert custody(reopen(), made, signed.id) == ["quarantined"]
 
 
-def test_an_expired_lease_is_work_for_the_next(made: Made, reopen: Callable[[], Client]) -> None:
+def test_a_dead_worker_s_lease_is_work_for_the_next(
+    made: Made, reopen: Callable[[], Client]
+) -> None:
     """A worker that died with the lease in its hand delays the content and loses nothing."""
     client = reopen()
     signed = made.parties["county-a"].capture()
@@ -77,9 +80,7 @@ def test_an_expired_lease_is_work_for_the_next(made: Made, reopen: Callable[[], 
         connection.execute(
             update(outbox)
             .where(outbox.c.subject == signed.id)
-            .values(
-                state=State.LEASED.value, lease_owner="dead", lease_until=AT, attempts=1, due_at=AT
-            )
+            .values(state=State.LEASED.value, lease_owner="dead", attempts=1, due_at=AT)
         )
     db.close()
     client = reopen()
@@ -124,33 +125,42 @@ def db(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def lease(db: Database, at: datetime, owner: str = "one") -> list[Piece]:
-    """Lease up to ten pieces."""
+def lease(db: Database, at: datetime, batch: str = "one") -> list[Piece]:
+    """Hand up to ten pieces to a workflow, and begin it."""
     with db.write() as connection:
-        return lease_pieces(connection, "store", owner, at, 10, TERMS)
+        hand_over(connection, "store", batch, at, 10, ATTEMPTS)
+    with db.write() as connection:
+        return take(connection, batch, at)
 
 
-def test_pieces_are_leased_once(db: Database) -> None:
-    """Until the lease runs out; then alone, each by itself."""
+def test_pieces_are_handed_over_once(db: Database) -> None:
+    """Whoever has them, has them; a later run of the same workflow begins none of them again."""
     assert [piece.subject for piece in lease(db, AT)] == ["x", "y", "z"]
-    assert lease(db, AT + timedelta(seconds=59), "two") == []
-    assert len(lease(db, AT + timedelta(seconds=60), "two")) == 1
+    assert lease(db, AT, "two") == []
+    with db.write() as connection:
+        assert take(connection, "one", AT) == []  # the first run is dead
+    assert len(lease(db, AT, "two")) == 1  # tried before: alone, each by itself
 
 
 def test_work_of_a_log_that_waits_is_left_alone(db: Database) -> None:
     """It is neither taken nor counted as an attempt, however often somebody looks."""
     for logs in ((), ("b",)):
         with db.write() as connection:
-            assert lease_pieces(connection, "store", "one", AT, 10, TERMS, logs=logs) == []
+            assert hand_over(connection, "store", "one", AT, 10, ATTEMPTS, logs=logs) == 0
     with db.write() as connection:
-        pieces = lease_pieces(connection, "store", "one", AT, 10, TERMS, logs=("a", "b"))
+        assert hand_over(connection, "store", "one", AT, 10, ATTEMPTS, logs=("a", "b")) == 3
+    with db.write() as connection:  # where it runs, the log waits
+        assert take(connection, "one", AT, logs=("b",)) == []
+    pieces = lease(db, AT + timedelta(seconds=1), "two")
     assert [piece.attempts for piece in pieces] == [1, 1, 1]
 
 
 def test_a_lost_lease_finishes_nothing(db: Database) -> None:
-    """The first worker comes too late."""
+    """A worker that was taken for dead comes too late."""
     first = lease(db, AT)[0]
-    lease(db, AT + timedelta(seconds=61), "two")
+    with db.write() as connection:
+        assert take_back(connection, ["one"], AT) == 3
+    lease(db, AT, "two")
     with db.write() as connection, pytest.raises(LeaseLost):
         finish_piece(connection, first)
 
@@ -159,14 +169,14 @@ def test_failures_wait_longer_and_end(db: Database) -> None:
     """Three attempts, then failed; the good pieces beside it are finished."""
     at, states = AT, []
     for attempt in (1, 2, 3):
-        pieces = lease(db, at)
+        pieces = lease(db, at, f"batch {attempt}")
         with db.write() as connection:
             for piece in pieces:
                 if piece.subject == "x":
-                    states.append(retry_piece(connection, piece, "unavailable", at, TERMS))
+                    states.append(retry_piece(connection, piece, "unavailable", at, ATTEMPTS))
                 else:
                     finish_piece(connection, piece)
-        assert lease(db, at) == []
+        assert lease(db, at, f"early {attempt}") == []
         at += timedelta(seconds=2**attempt)
     assert states == [State.WAITING, State.WAITING, State.FAILED]
     with db.read() as connection:
@@ -176,10 +186,11 @@ def test_failures_wait_longer_and_end(db: Database) -> None:
 
 def test_work_that_kills_its_process_ends_too(db: Database) -> None:
     """Attempts are counted when they begin: nobody has to survive to count them."""
-    at = AT
-    for _ in range(9):
-        lease(db, at)
-        at += timedelta(seconds=61)
+    for number in range(9):
+        lease(db, AT, f"batch {number}")
+        with db.write() as connection:
+            take_back(connection, [f"batch {number}"], AT)
+    lease(db, AT, "last")
     with db.read() as connection:
         states = {state for _, (state, _) in [*pieces_of(connection, "a", "x").items()]}
     assert states == {State.FAILED}
