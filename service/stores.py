@@ -18,6 +18,9 @@ from storage.staging.folder import StagingFolder
 from storage.tiles import LocalTiles, TileStore
 from storage.tiles.s3 import S3Tiles
 
+PACKAGE_PREFIX = "package-"
+"""Staged under such a key lie packages for people; no upload is one, and nobody adopts them."""
+
 
 def open_tiles(settings: Settings, log: str) -> TileStore:
     """Open the tile store that `make_tiles` made.

@@ -41,6 +41,7 @@ from service.captures.uploads import Inbox
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
 from service.logs import get_logger
+from service.stores import PACKAGE_PREFIX
 from service.work.queue import release_pieces
 from storage import records
 from storage.errors import IntegrityAlarm, NotFound
@@ -132,6 +133,8 @@ class Adopting:
                 "staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers)
             )
         for staged in leftovers.finished:
+            if staged.key.startswith(PACKAGE_PREFIX):
+                continue  # they are removed when they expire
             if staged.key.startswith(OUTPUT_PREFIX):
                 with suppress(NotFound):  # another node has made an object of it, and had to
                     context.objects.put_once(staged)  # its work begins again

@@ -207,8 +207,8 @@ def cluster(
         bool, typer.Option("--local", help="Required: it runs on this machine, and only there.")
     ] = False,
     folder: Annotated[Path, typer.Option(help="Where the cluster lies.")] = Path(".cluster"),
-    web: Annotated[int, typer.Option(min=1, max=16, help="How many web nodes.")] = 1,
-    workers: Annotated[int, typer.Option(min=0, max=16, help="How many worker processes.")] = 0,
+    web: Annotated[int, typer.Option(min=1, max=16, help="How many web nodes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, max=16, help="How many worker processes.")] = 2,
 ) -> None:
     """Run a trial of many machines on this one: databases, object store, nodes, a TLS proxy."""
     from service.setup.clustering import run_cluster

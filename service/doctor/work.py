@@ -8,7 +8,6 @@ service knows (attempts, last problems, when a row was written) is nobody's proo
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import (
     Column,
@@ -30,9 +29,11 @@ from service.captures.queries import ContentState
 from service.captures.reading import window_subject
 from service.captures.workflow import INSPECT, STAMP
 from service.doctor.diagnosis import Findings, Listed
+from service.exports.packages import Package, Packages
 from service.exports.queries import EXPORT, ExportState
 from service.law.permissions import Scope
 from service.settings import Deployment, Places, Settings
+from service.stores import open_staging
 from service.webhooks.deliveries import WEBHOOK
 from service.work.queue import LONGEST_PAUSE_S, State
 from storage import records
@@ -49,6 +50,7 @@ from storage.db.tables import (
     webhook_places,
 )
 from storage.db.tables import records as record_rows
+from storage.errors import StorageError
 
 _PIECE_BYTES = 1024 * 1024
 _MOST_BYTES = 1024 * 1024 * 1024
@@ -69,7 +71,9 @@ def check_work(settings: Settings, deployment: Deployment, db: Database, at: dat
             yield from _of_nobody(connection, table, ours)
         yield from _check_queue(connection, at)
         yield from _check_tokens(connection, deployment)
-        yield from _check_exports(connection, Places(settings.folder))
+        staging = open_staging(settings, lambda: at, None)
+        packages = Packages(Places(settings.folder).exports, staging)
+        yield from _check_exports(connection, packages)
         yield from _check_views(connection, settings, at)
 
 
@@ -136,7 +140,7 @@ def _check_tokens(connection: Connection, deployment: Deployment) -> Findings:
     yield from wrong.end()
 
 
-def _check_exports(connection: Connection, places: Places) -> Findings:
+def _check_exports(connection: Connection, packages: Packages) -> Findings:
     """Exports: each is stated for each of its captures, and a ready one is what its row says."""
     wrong, hashed_bytes = Listed("work.exports"), 0
     query = select(
@@ -161,8 +165,8 @@ def _check_exports(connection: Connection, places: Places) -> Findings:
         if (state in _MADE) != all(one is not None for one in (sha256, size_bytes, ready, ends)):
             wrong.fail(f"Export {name} is {state}, and its row does not fit that.")
         elif state == ExportState.READY:
-            path = places.exports / f"{name}.zip"
-            if fault := _package_fault(path, sha256, size_bytes, deep=hashed_bytes <= _MOST_BYTES):
+            package = Package(export=name, sha256=sha256, size_bytes=size_bytes)
+            if fault := _package_fault(packages, package, deep=hashed_bytes <= _MOST_BYTES):
                 wrong.fail(f"Export {name}: {fault}")
             hashed_bytes += size_bytes
     yield from wrong.end()
@@ -171,17 +175,17 @@ def _check_exports(connection: Connection, places: Places) -> Findings:
 _MADE = frozenset({ExportState.READY.value, ExportState.EXPIRED.value})
 
 
-def _package_fault(path: Path, sha256: str, size_bytes: int, *, deep: bool) -> str:
+def _package_fault(packages: Packages, package: Package, *, deep: bool) -> str:
     try:
-        if path.stat().st_size != size_bytes:
-            return "the package has another length."
-        if not deep:
-            return ""
-        with path.open("rb") as stream:
+        with packages.open(package) as stream:
+            if not deep:
+                return ""
             measured = measure(iter(lambda: stream.read(_PIECE_BYTES), b""))
-    except OSError:
+    except (OSError, StorageError):
         return "the package is gone or cannot be read."
-    return "" if measured.sha256 == sha256 else "the package holds other bytes."
+    if (measured.sha256, measured.size_bytes) != (package.sha256, package.size_bytes):
+        return "the package holds other bytes."
+    return ""
 
 
 def _check_views(connection: Connection, settings: Settings, at: datetime) -> Findings:

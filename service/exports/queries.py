@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from service.exports.packages import Package
 from service.work.queue import State, pieces_of
 from storage.db.tables import exports
 
@@ -83,6 +84,13 @@ def find_export(connection: Connection, log: str, export_id: str) -> Export | No
     return replace(export, state=ExportState.FAILED) if failed else export
 
 
+def package_of(export: Export) -> Package | None:
+    """The package of an export, once it is made."""
+    if export.sha256 is None or export.size_bytes is None:
+        return None
+    return Package(export=export.id, sha256=export.sha256, size_bytes=export.size_bytes)
+
+
 def mark_ready(
     connection: Connection,
     export_id: str,
@@ -106,12 +114,15 @@ def mark_ready(
     )
 
 
-def expired_exports(connection: Connection, at: datetime) -> list[str]:
-    """Ids of exports whose package has been kept long enough."""
-    query = select(exports.c.id).where(
+def expired_exports(connection: Connection, at: datetime) -> list[Package]:
+    """Packages that have been kept long enough."""
+    query = select(exports.c.id, exports.c.sha256, exports.c.size_bytes).where(
         exports.c.state == ExportState.READY.value, exports.c.expires_at <= at
     )
-    return list(connection.execute(query).scalars())
+    return [
+        Package(export=row.id, sha256=row.sha256, size_bytes=row.size_bytes)
+        for row in connection.execute(query)
+    ]
 
 
 def mark_expired(connection: Connection, export_ids: Sequence[str]) -> None:

@@ -15,12 +15,13 @@ from litestar.response import Stream
 from msgspec import Meta, Struct
 
 from service.edge import TIMEOUT_OPTION, AnyRequest, asks_head, at_end
-from service.exports.queries import Export, ExportState, find_export
-from service.exports.workflow import package_path, request_export
+from service.exports.queries import Export, ExportState, find_export, package_of
+from service.exports.workflow import packages_of, request_export
 from service.guards import JSON, Caller, needs
 from service.law.permissions import Scope
 from service.outgoing import Outgoing, Pieces, not_modified, require_match, tag_of
 from service.problems import Problem
+from storage.errors import NotFound
 
 MOST_CAPTURES = 200
 _PIECE_BYTES = 1024 * 1024
@@ -97,24 +98,24 @@ def get_package(
 ) -> Response[bytes] | Stream:
     """The ZIP, once it is ready."""
     found = _find(caller, export)
-    path = package_path(caller.context, found.id)
     if found.state is ExportState.PENDING:
         raise Problem("export_pending", "The package is being made.", retry_after_s=_RETRY_S)
     if found.state is ExportState.FAILED:
         raise Problem("export_failed", "The package could not be made; ask for a new export.")
-    if found.state is ExportState.EXPIRED or found.sha256 is None:
+    package = package_of(found)
+    if found.state is ExportState.EXPIRED or package is None:
         raise _gone()
-    require_match(request.headers, found.sha256)
-    if (known := not_modified(request.headers, found.sha256)) is not None:
+    require_match(request.headers, package.sha256)
+    if (known := not_modified(request.headers, package.sha256)) is not None:
         return known
     try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
+        stream = packages_of(caller.context).open(package)
+    except NotFound as error:
         raise _gone() from error
     headers = {
-        "content-length": str(found.size_bytes),
+        "content-length": str(package.size_bytes),
         "content-disposition": f'attachment; filename="fengni-export-{found.id[:16]}.zip"',
-        "etag": tag_of(found.sha256),
+        "etag": tag_of(package.sha256),
     }
     outgoing = Outgoing(stream, _pieces(stream))
     at_end(request, outgoing.close)

@@ -4,16 +4,15 @@
        transaction of the log
     2. make: the server states where the key chain stands; a checkpoint over all of it is waited
        for until witnesses and an authority have answered, or for as long as the settings say
-    3. the package is written beside its place, synced, and given its name
+    3. the package is written as a draft, synced, and kept where every node finds it
 
 Does: both. Refuses to export a capture whose content is not stored yet.
 """
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection
@@ -26,6 +25,7 @@ from service.captures.queries import ContentState, find_uploads, newest_about, w
 from service.context import Context, Organ
 from service.custody import Deed, make_custody, require_logged
 from service.exports.build import Shelf, choose_anchor, collect, lay_out
+from service.exports.packages import Package, Packages
 from service.exports.queries import (
     EXPORT,
     Export,
@@ -38,7 +38,6 @@ from service.exports.queries import (
 )
 from service.law.permissions import Holder
 from service.law.refusals import NotAnchored
-from service.private_files import sync_folder
 from service.problems import Problem
 from service.webhooks.deliveries import EXPORT_READY, Event, add_deliveries
 from service.work.queue import Piece, add_pieces, finish_piece
@@ -99,9 +98,9 @@ class Requested(msgspec.Struct, frozen=True, kw_only=True, tag="export_requested
         )
 
 
-def package_path(context: Context, export_id: str) -> Path:
-    """Where a made package lies."""
-    return context.places.exports / f"{export_id}.zip"
+def packages_of(context: Context) -> Packages:
+    """Where made packages lie."""
+    return Packages(context.places.exports, context.staging)
 
 
 class Exporting:
@@ -124,25 +123,25 @@ class Exporting:
             export = find_export(connection, piece.log, piece.subject)
         if export is None:
             raise NotFound("the export of this work is not there")
-        measured, size_bytes = self._write(organ, export)
+        package = self._write(organ, export)
         at = self._context.clock()
         with self._context.db.write() as connection:
             finish_piece(connection, piece)
             mark_ready(
                 connection,
                 export.id,
-                sha256=measured,
-                size_bytes=size_bytes,
+                sha256=package.sha256,
+                size_bytes=package.size_bytes,
                 at=at,
                 expires_at=at + timedelta(seconds=self._context.settings.export_kept_s),
             )
-            data = {"export": export.id, "sha256": measured, "size_bytes": size_bytes}
+            data = asdict(package)
             event = Event(kind=EXPORT_READY, data=data, at=at)
             fresh = self._context.new_id().replace("-", "")
             add_deliveries(connection, organ.settings, [(fresh, event)])
         return {}
 
-    def _write(self, organ: Organ, export: Export) -> tuple[str, int]:
+    def _write(self, organ: Organ, export: Export) -> Package:
         shelf = _shelf(self._context, organ)
         status = self._status(organ, export)
         held = collect(shelf, export.captures, (status,))
@@ -153,9 +152,8 @@ class Exporting:
             raise NotAnchored("The checkpoint is not witnessed and stamped yet.")
         at = self._context.clock()
         contents = lay_out(shelf, export.captures, held, anchor, at)
-        path = package_path(self._context, export.id)
-        staged = path.with_suffix(".part")
-        with staged.open("w+b") as out:
+        packages = packages_of(self._context)
+        with packages.draft(export.id).open("w+b") as out:
             write_package(contents, out)
             out.flush()
             os.fsync(out.fileno())
@@ -163,10 +161,10 @@ class Exporting:
             hasher = Hasher()
             while piece := out.read(_PIECE_BYTES):
                 hasher.update(piece)
-        staged.replace(path)
-        sync_folder(path.parent)
         measured = hasher.measured()
-        return measured.sha256, measured.size_bytes
+        package = Package(export=export.id, sha256=measured.sha256, size_bytes=measured.size_bytes)
+        packages.keep(package)
+        return package
 
     def _status(self, organ: Organ, export: Export) -> str:
         """The id of the statement that says where the key chain stands; one for each export.
@@ -202,12 +200,11 @@ class Exporting:
         """Remove packages that have been kept long enough."""
         with self._context.db.read() as connection:
             gone = expired_exports(connection, self._context.clock())
-        for export_id in gone:
-            with suppress(FileNotFoundError):
-                package_path(self._context, export_id).unlink()
+        for package in gone:
+            packages_of(self._context).remove(package)
         if gone:
             with self._context.db.write() as connection:
-                mark_expired(connection, gone)
+                mark_expired(connection, [package.export for package in gone])
 
 
 def _deeds(context: Context, organ: Organ, export: Export) -> list[Deed]:

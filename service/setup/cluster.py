@@ -1,8 +1,8 @@
 """`fengni cluster --local`: the parts of a province's deployment as processes on one machine.
 
 That is two PostgreSQL servers, SeaweedFS, two development authorities, a witness, web nodes,
-workers and a TLS proxy, all on loopback, each in a folder of its own; nothing but the servers is
-shared between two nodes.
+workers and a TLS proxy, all on loopback, each in a folder of its own; nothing but the servers and
+the file of the texts' keys is shared between two nodes.
 
 Does: makes all of it once, loudly marked, and says how each part is run. Refuses to be mistaken
 for production: keys, time-stamps, witness and stores lie in one hand, and production mode does not
@@ -63,7 +63,6 @@ from service.setup.proxy import (
 )
 from service.setup.weed import PLAIN_ACTIONS, PORTS, Account, WeedPlace, find_weed
 from service.transparency.tsa import create_tsa
-from storage.staging.folder import StagingFolder
 
 ORGAN = "trial-organ"
 LOG = "trial"
@@ -88,6 +87,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     admin: tuple[str, str]
     service: tuple[str, str]
     web_ports: dict[str, int]
+    worker_ports: dict[str, int] = {}
     proxy_ports: tuple[int, int]
     environment: dict[str, dict[str, str]] = {}
     """Further variables of single nodes, by name, for whoever edits the file."""
@@ -106,6 +106,7 @@ class Cluster:
         admin: may make buckets; used once.
         service: what the nodes may do in the store.
         web_ports: where each web node listens.
+        worker_ports: where each worker can be watched.
         proxy_ports: with TLS, and without for this machine's command line.
         environment: further variables of single nodes, by name.
     """
@@ -118,6 +119,7 @@ class Cluster:
     admin: Account
     service: Account
     web_ports: Mapping[str, int]
+    worker_ports: Mapping[str, int]
     proxy_ports: tuple[int, int]
     environment: Mapping[str, Mapping[str, str]]
 
@@ -167,16 +169,21 @@ class Cluster:
             "S3_ACCESS_KEY": address.access_key,
             "S3_SECRET_KEY": address.secret_key,
             "INTAKE_DAYS": "1",
+            "TILES": "s3",
+            "S3_TILES_BUCKET": f"{address.bucket}-tiles",
+            "STAGING": "s3",
+            "S3_STAGING_BUCKET": f"{address.bucket}-staging",
         }
         return {PREFIX + name: value for name, value in given.items()}
 
 
-def open_cluster(folder: Path, web: int) -> Cluster:
+def open_cluster(folder: Path, web: int, workers: int) -> Cluster:
     """Find a cluster in a folder, or choose ports and credentials for a new one.
 
     Args:
         folder: see the module; absolute. It holds a cluster, or nothing.
         web: how many web nodes there are to be.
+        workers: how many workers.
 
     Raises:
         ServerMissing: PostgreSQL or SeaweedFS is not installed.
@@ -191,10 +198,11 @@ def open_cluster(folder: Path, web: int) -> Cluster:
     if binaries.account is not None:
         _require_entrance(folder)
     kept = msgspec.json.decode(path.read_bytes(), type=_Kept) if path.exists() else fresh_ports()
-    names = [f"web-{number}" for number in range(1, web + 1)]
-    lacking = [name for name in names if name not in kept.web_ports]
-    ports = {**kept.web_ports, **dict(zip(lacking, _lasting_ports(len(lacking)), strict=True))}
-    kept = msgspec.structs.replace(kept, web_ports=ports)
+    kept = msgspec.structs.replace(
+        kept,
+        web_ports=_with_more(kept.web_ports, "web", web),
+        worker_ports=_with_more(kept.worker_ports, "worker", workers),
+    )
     write_private(path, msgspec.json.format(msgspec.json.encode(kept)))
     binaries = binaries.reachable(folder)
     return Cluster(
@@ -210,7 +218,8 @@ def open_cluster(folder: Path, web: int) -> Cluster:
             secret_key=kept.service[1],
             actions=PLAIN_ACTIONS,
         ),
-        web_ports={name: ports[name] for name in names},
+        web_ports=_first(kept.web_ports, web),
+        worker_ports=_first(kept.worker_ports, workers),
         proxy_ports=kept.proxy_ports,
         environment=kept.environment,
     )
@@ -294,8 +303,9 @@ def provide_node(cluster: Cluster, name: str) -> Path:
         make_private_folder(folder / "keys")
         write_private(folder / "keys" / key.name, key.read_bytes())
     if fresh:
-        StagingFolder.create(Places(folder).staging, reserve_bytes=0)
         make_private_folder(folder / "exports")
+        keys = Places(folder).text_keys.parent  # of what is published: the leader may be any node
+        keys.symlink_to(Places(cluster.first).text_keys.parent)
     return folder
 
 
@@ -347,6 +357,18 @@ def fresh_ports() -> _Kept:
         web_ports={},
         proxy_ports=(secured, plain),
     )
+
+
+def _with_more(ports: Mapping[str, int], kind: str, count: int) -> dict[str, int]:
+    """Ports for so many processes of a kind; those that have one keep it."""
+    names = [f"{kind}-{number}" for number in range(1, count + 1)]
+    lacking = [name for name in names if name not in ports]
+    return {**ports, **dict(zip(lacking, _lasting_ports(len(lacking)), strict=True))}
+
+
+def _first(ports: Mapping[str, int], count: int) -> dict[str, int]:
+    """The ports of as many as are to run; more may be kept of an earlier start."""
+    return {name: port for name, port in ports.items() if int(name.split("-")[1]) <= count}
 
 
 def _lasting_ports(count: int) -> list[int]:

@@ -57,17 +57,17 @@ def run_cluster(folder: Path, *, web: int, workers: int, screen: Screen) -> None
     """
     begun = time.monotonic()
     with ending_on_signals():
-        cluster = open_cluster(folder.absolute(), web)
+        cluster = open_cluster(folder.absolute(), web, workers)
         with hold_demo(cluster.folder):
             lay_out(cluster)
             with Children(cluster.folder / "logs") as children:
-                names = _start(cluster, children, workers)
+                names = _start(cluster, children)
                 token = _tell_client(cluster, proxied=PROXY in names)
                 _show_banner(cluster, names, token, time.monotonic() - begun, screen)
                 _stay(children, names, screen)
 
 
-def _start(cluster: Cluster, children: Children, workers: int) -> list[str]:
+def _start(cluster: Cluster, children: Children) -> list[str]:
     """Start every part in the order in which they need each other; returns their names."""
     servers = cluster.servers()
     for name, program in servers.items():
@@ -89,12 +89,12 @@ def _start(cluster: Cluster, children: Children, workers: int) -> list[str]:
         children.start(name, "service.cli", arguments, port=port, environment=variables)
         if name == FIRST:
             children.wait_ready(name)
-    working = [f"worker-{number}" for number in range(1, workers + 1)]
-    for name in working:
-        arguments = ["worker", provide_node(cluster, name)]
+    working = list(cluster.worker_ports)
+    for name, port in cluster.worker_ports.items():
+        arguments = ["worker", provide_node(cluster, name), "--host", "127.0.0.1"]
         variables = cluster.variables(name)
-        children.start(name, "service.cli", arguments, port=None, environment=variables)
-    for name in nodes:
+        children.start(name, "service.cli", arguments, port=port, environment=variables)
+    for name in (*nodes, *working):
         children.wait_ready(name)
     nginx = find_nginx()
     if nginx is not None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from service.setup.cluster import EVIDENCE_DB, FIRST, HEADS_DB, PROXY, STORE
 from tests.e2e.demo_process import DemoProcess, Ran, fengni, is_alive
 
@@ -25,7 +27,7 @@ SERVERS = (EVIDENCE_DB, HEADS_DB, STORE)
 class ClusterProcess(DemoProcess):
     """One cluster's folder, running or not."""
 
-    def __init__(self, place: Path, *, web: int = 1, workers: int = 0) -> None:
+    def __init__(self, place: Path, *, web: int = 2, workers: int = 2) -> None:
         """Start nothing yet."""
         super().__init__(place)
         self.folder = place / "cluster"
@@ -131,6 +133,10 @@ class ClusterProcess(DemoProcess):
             "FENGNI_S3_ACCESS_KEY": access,
             "FENGNI_S3_SECRET_KEY": secret,
             "FENGNI_INTAKE_DAYS": "1",
+            "FENGNI_TILES": "s3",
+            "FENGNI_S3_TILES_BUCKET": "evidence-tiles",
+            "FENGNI_STAGING": "s3",
+            "FENGNI_S3_STAGING_BUCKET": "evidence-staging",
         }
 
     def operate(self, *arguments: str | Path) -> Ran:
@@ -149,7 +155,23 @@ class ClusterProcess(DemoProcess):
         """Where its parts listen, as far as it keeps that."""
         kept = self.kept
         servers = [kept["evidence_port"], kept["heads_port"], *kept["weed_ports"].values()]
-        return [*servers, *kept["web_ports"].values(), *kept["proxy_ports"]]
+        nodes = [*kept["web_ports"].values(), *kept["worker_ports"].values()]
+        return [*servers, *nodes, *kept["proxy_ports"]]
+
+    def leader(self) -> str:
+        """The node that leads the log, as the first web node sees it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for port in self.kept["web_ports"].values():
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+                    [log] = answer.json()["logs"]
+                except (httpx.HTTPError, ValueError, KeyError):
+                    continue
+                if log["leader"]:
+                    return str(log["leader"]).split(" ")[0]
+            assert time.monotonic() < deadline, self.output() + self.logs()
+            time.sleep(0.1)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from tests.tools import require_tool
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ClusterProcess]:
-    """A running cluster of one web node."""
+    """A running cluster of two web nodes and two workers."""
     for tool in ("openssl", "weed"):
         require_tool(tool)
     with cluster_folder() as place:

@@ -16,14 +16,16 @@ from pathlib import Path
 import msgspec
 
 from service.setup.cluster import EVIDENCE_DB, FIRST, HEADS_DB, PROXY, STORE, fresh_ports
+from storage.log.leading import LEASE_S
 from tests.cluster.cluster_process import ClusterProcess
 from tests.stores.faulty import Act, Fault, Faulty
 from tests.tools import missing
 
 FAKETIME = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime")
-STAGING_BYTES = 48 * 1024 * 1024
+DRAFT_BYTES = 48 * 1024 * 1024
 BACK_S = 300
 _FILLER = "filler"
+WORKER = "worker-1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Bench:
 
     Attributes:
         cluster: it, running.
-        faulty: stands between the first node and the store.
+        faulty: stands between the first node, the first worker and the store.
         clock: file that says by how much the first node's clock is off.
         long_s: how long a store is away.
     """
@@ -43,36 +45,35 @@ class Bench:
     long_s: float
 
     @property
-    def staging(self) -> Path:
-        """The first node's staging, a file system of its own."""
-        return self.cluster.server / "staging"
+    def drafts(self) -> Path:
+        """Where the first worker copies contents and makes packages: a file system of its own."""
+        return self.cluster.folder / WORKER / "exports"
 
 
 @contextmanager
 def bench(place: Path, long_s: float) -> Generator[Bench]:
-    """Start a cluster whose first node has a proxy before its store and a clock of its own."""
+    """Start a cluster whose first node has a clock of its own; it and a worker a faulty store."""
     clock = place / "clock"
     clock.write_text("+0\n")
     kept = fresh_ports()
     faulty = Faulty(kept.weed_ports["s3"])
     port = faulty._listener.getsockname()[1]
-    variables = {
+    beside = {
         "FENGNI_S3_ENDPOINT": f"http://127.0.0.1:{port}",
         "FENGNI_S3_TIMEOUT_S": "5",
         "FENGNI_DISK_RESERVE_BYTES": "0",
-        "FENGNI_LEASE_S": "5",
         "FENGNI_WORK_ATTEMPTS": "10000",
         "FENGNI_INSPECT_WORKERS": "1",
-        **_own_clock(clock),
     }
+    own = {FIRST: {**beside, **_own_clock(clock)}, WORKER: beside}
     cluster = ClusterProcess(place)
     cluster.folder.mkdir(mode=0o711)
-    kept = msgspec.structs.replace(kept, environment={FIRST: variables})
+    kept = msgspec.structs.replace(kept, environment=own)
     (cluster.folder / "cluster.json").write_bytes(msgspec.json.encode(kept))
     cluster.start()
     assert cluster.stop() == 0
     whole = Bench(cluster=cluster, faulty=faulty, clock=clock, long_s=long_s)
-    with _small_file_system(whole.staging):
+    with _small_file_system(whole.drafts):
         cluster.start()
         try:
             yield whole
@@ -96,10 +97,10 @@ def _own_clock(clock: Path) -> Mapping[str, str]:
 @contextmanager
 def _small_file_system(folder: Path) -> Generator[None]:
     """Give a folder a small file system of its own, with what lies in it."""
-    kept = folder.with_name("staging.before")
+    kept = folder.with_name(f"{folder.name}.before")
     folder.rename(kept)
     folder.mkdir(mode=0o700)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={STAGING_BYTES},mode=0700", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DRAFT_BYTES},mode=0700", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, check=False, timeout=30)
     try:
         if mounted.returncode:
@@ -154,8 +155,8 @@ def _database_restarts(whole: Bench) -> Generator[None]:
 
 
 def _disk_is_full(whole: Bench) -> Generator[None]:
-    """Nothing more can be written into the first node's staging."""
-    filler = whole.staging / _FILLER
+    """The first worker can copy nothing more; what it was to inspect another one does."""
+    filler = whole.drafts / _FILLER
     with filler.open("wb", buffering=0) as file:
         try:
             while file.write(bytes(1 << 16)):
@@ -179,9 +180,30 @@ def _clock_jumps_back(whole: Bench) -> Generator[None]:
         whole.clock.write_text("+0\n")
 
 
+def _leader_killed(whole: Bench) -> Generator[None]:
+    """Kill -9 of whoever leads the log; another one leads before it is back."""
+    yield from _killed(whole.cluster.leader())(whole)
+
+
+def _leader_paused(whole: Bench) -> Generator[None]:
+    """Stopped for longer than its lease: another one leads, and it may not when it wakes up."""
+    name = whole.cluster.leader()
+    pid = whole.cluster.pid_of(name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(2 * LEASE_S)
+        assert whole.cluster.leader() != name
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 Act_ = Callable[[Bench], Generator[None]]
 FAULTS: Mapping[str, Act_] = {
     "node killed": _killed(FIRST),
+    "leader killed": _leader_killed,
+    "leader paused": _leader_paused,
+    "worker killed": _killed(WORKER),
     "evidence database killed": _killed(EVIDENCE_DB),
     "evidence database restarted": _database_restarts,
     "evidence database away": _paused(EVIDENCE_DB),
@@ -196,9 +218,12 @@ FAULTS: Mapping[str, Act_] = {
     "disk full": _disk_is_full,
     "clock jumps back": _clock_jumps_back,
 }
-"""Those of one web node. Leaders and workers have theirs once there are several of them."""
+"""Each on a cluster of two web nodes and two workers."""
 
-SAMPLE = ("node killed", "evidence database restarted", "store answers 500", "disk full")
+SAMPLE = (
+    *("leader killed", "leader paused", "worker killed"),
+    *("evidence database restarted", "store answers 500", "disk full"),
+)
 """What `make test` tries; `make test-long` tries all."""
 
 

@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from evidence.schema import format_time
-from service.cli import app
 from tests.cluster.cluster_process import (
     PROXY,
     SERVERS,
@@ -74,12 +72,18 @@ def test_it_says_how_long_it_took_and_that_it_is_for_trial(cluster: ClusterProce
 
 
 def test_every_part_is_a_process_of_its_own(cluster: ClusterProcess) -> None:
-    """Two database servers, the store, two authorities, a witness and a node; the store passes."""
-    parts = [*SERVERS, "tsa", "tsa-2", "witness-1", "web-1"]
+    """Servers, store, authorities, witness, nodes and workers; and each of ours is ready."""
+    nodes = ["web-1", "web-2", "worker-1", "worker-2"]
+    parts = [*SERVERS, "tsa", "tsa-2", "witness-1", *nodes]
     assert len({cluster.pid_of(name) for name in parts}) == len(parts)
-    ready = f"http://127.0.0.1:{cluster.kept['web_ports']['web-1']}/readyz"
-    with urllib.request.urlopen(ready, timeout=20) as answer:
-        assert json.load(answer) == {"status": "ready", "failed": []}
+    ports = {**cluster.kept["web_ports"], **cluster.kept["worker_ports"]}
+    leaders: list[bool] = []
+    for name in nodes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[name]}/readyz", timeout=20) as answer:
+            told = json.load(answer)
+        assert (told["status"], told["failed"]) == ("ready", [])
+        leaders += [log["leads"] for log in told["logs"]]
+    assert sorted(leaders) == [False, False, False, True]
 
 
 def test_the_readme_s_photo_passes_its_judges(
@@ -176,34 +180,3 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     own.process.stdin.close()
     assert "holds something that is no cluster" in " ".join(own.output().split())
     assert [one.name for one in own.folder.iterdir()] == ["thesis.txt"]
-
-
-def test_two_web_nodes_and_two_workers_carry_a_photo_through() -> None:
-    """The whole topology. Demanded from the moment on at which there is a `fengni worker`.
-
-    Until then one web node does the work of both; this test does not skip, it says so by passing
-    on the one fact that makes it so.
-    """
-    if "worker" not in get_command(app).commands:  # type: ignore[attr-defined]
-        return
-    with cluster_folder() as place:
-        whole = ClusterProcess(place, web=2, workers=2)
-        whole.start()
-        try:
-            for name in ("web-1", "web-2", "worker-1", "worker-2"):
-                assert is_alive(whole.pid_of(name))
-            photo = place / "pavement.jpg"
-            shutil.copy(whole.folder / "photos" / "stall-on-pavement.jpg", photo)
-            sealed = whole.run("upload", photo, "--json", "--wait", "time_stamped")
-            assert sealed.status == 0, sealed.err + whole.logs()
-            exported = whole.run("export", sealed.ids()[0], "--out", place / "package.zip")
-            assert exported.status == 0, exported.err
-            known = whole.server / "known-keys.json"
-            verified = whole.run("verify", place / "package.zip", "--known-keys", known)
-            assert verified.status == 0, verified.out
-            for node in ("web-1", "web-2"):
-                ready = f"http://127.0.0.1:{whole.kept['web_ports'][node]}/readyz"
-                with urllib.request.urlopen(ready, timeout=20) as answer:
-                    assert json.load(answer)["failed"] == []
-        finally:
-            whole.stop()
