@@ -22,7 +22,7 @@ from typing import Self
 from evidence.merkle import tree_root
 from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.note import VerifierKey
-from storage.errors import LogRolledBack, Unavailable
+from storage.errors import LeadershipLost, LogRolledBack, StorageError, Unavailable
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.creation import create_log
 from storage.log.leading import ALONE, Candidate, Leadership, lead
@@ -205,13 +205,13 @@ class Log(LogReader, OpenLog):
 
         Raises:
             LogRolledBack: one saw more, or something else; the log has halted.
+            LeadershipLost: the same, because another node leads by now.
             IntegrityAlarm: a tile that the comparison needs is damaged; nothing has changed.
         """
         try:
             compare(witnessed, self.latest().size, lambda size: tree_root(size, self._tree.node))
         except LogRolledBack as alarm:
-            self._sequencer.halt(alarm)
-            raise
+            raise self._halt_for(alarm) from alarm
         if enough:
             self._sequencer.confirm()
             self._leadership.take()
@@ -228,10 +228,26 @@ class Log(LogReader, OpenLog):
     def halt(self, reason: str) -> None:
         """Sign nothing more until a new start, which will look at everything.
 
+        Where another node leads by now, that node knows what is not known here: nobody put
+        anything back, and this process merely has to follow.
+
         Args:
             reason: what somebody outside knows and we do not, one sentence for the operator.
+
+        Raises:
+            Unavailable: the database does not say who leads; nothing was changed.
         """
-        self._sequencer.halt(LogRolledBack(reason))
+        self._halt_for(LogRolledBack(reason))
+
+    def _halt_for(self, alarm: LogRolledBack) -> StorageError:
+        """Halt for an alarm, or because another node leads, which explains it; returns which."""
+        reason: StorageError = alarm
+        try:
+            self._leadership.require_now()
+        except LeadershipLost as lost:
+            reason = lost
+        self._sequencer.halt(reason)
+        return reason
 
     # ------------------------------------------------------------------ reading
 

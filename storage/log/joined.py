@@ -27,7 +27,6 @@ from storage.db.notices import POLL_S
 from storage.errors import (
     HeadConflict,
     IntegrityAlarm,
-    LogRolledBack,
     LogUnconfirmed,
     NotFound,
     StorageError,
@@ -162,10 +161,17 @@ class JoinedLog(OpenLog):
             raise LogUnconfirmed("too few witnesses have told yet how far this log was")
 
     def halt(self, reason: str) -> None:
-        """Neither sign nor lead any more until a new start; see `Log.halt`."""
-        self._alarm = self._alarm or LogRolledBack(reason)
-        if self._led is not None:
-            self._led.halt(reason)
+        """Neither sign nor lead any more until a new start; see `Log.halt`.
+
+        Whoever follows has nothing to halt: it believes the head store alone.
+        """
+        led = self._led
+        if led is None:
+            return
+        led.halt(reason)
+        fault = led.status().halted
+        if isinstance(fault, IntegrityAlarm):
+            self._alarm = self._alarm or fault
 
     # ------------------------------------------------------------------ reading
 

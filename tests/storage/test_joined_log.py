@@ -213,6 +213,21 @@ def test_who_lost_the_lead_follows_and_leads_again(join: Callable[[str], Node]) 
     assert append(first.log, items) == append(second.log, items)
 
 
+def test_who_lost_the_lead_was_not_put_back(join: Callable[[str], Node]) -> None:
+    """A witness saw more because another node leads meanwhile: that is no alarm here."""
+    first, second = join("first"), join("second")
+    append(first.log, captures(SIGNER, 2))
+    assert first.log.leads
+    take_over(first)
+    first.log.halt("a witness has seen more of this log than we have")
+    append(second.log, captures(SIGNER, 2))
+    append(first.log, captures(SIGNER, 2))
+    assert first.log.status().halted is None
+    second.log.close()
+    until(lambda: first.log.leads)
+    append(first.log, captures(SIGNER, 2))
+
+
 def test_damage_is_for_good(join: Callable[[str], Node]) -> None:
     """A log that was halted by an alarm takes nothing and never leads again; another node does."""
     first, second = join("first"), join("second")
