@@ -41,7 +41,7 @@ from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
 from service.guards import provide_caller, provide_context
 from service.health import get_health, get_metrics, get_readiness, somebody_works
-from service.joining import node_of
+from service.joining import place_of
 from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.objects import require_proven
@@ -255,7 +255,7 @@ def _begin_to_work(
 
 def _receiving(context: Context, arrivals: Arrivals, opening: ExitStack) -> tuple[Inbox, Adopting]:
     """What takes content in, and what takes up what others left of it; neither has begun."""
-    transfers = Transfers(context.db, f"{node_of(context.settings)} {context.new_id()}")
+    transfers = Transfers(context.db, place_of(context.settings), context.new_id())
     transfers.start()
     opening.callback(transfers.close)
     inbox = Inbox(context, arrivals, transfers)

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
@@ -31,6 +32,11 @@ _LEADER_WAIT_S = 3 * LEASE_S
 def node_of(settings: Settings) -> str:
     """This process, for people who ask who leads a log."""
     return f"{settings.node or socket.gethostname()[:63]} pid {os.getpid()}"
+
+
+def place_of(settings: Settings) -> str:
+    """This node, the same at every start: one process at a time serves or works over a folder."""
+    return sha256(f"{socket.gethostname()} {settings.folder.resolve()}".encode()).hexdigest()[:16]
 
 
 def candidate_of(settings: Settings) -> Candidate:

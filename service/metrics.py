@@ -55,16 +55,33 @@ class Metrics:
             "fengni_announced", "Statements handed in.", ("outcome",), registry=self._registry
         )
         self.damaged_cosignatures = Counter(
-            "fengni_damaged_cosignatures", "Cosignatures left out.", registry=self._registry
+            "fengni_damaged_cosignatures",
+            "Kept cosignatures that no longer verify and are left out.",
+            registry=self._registry,
         )
-        scrubbed = "Contents that a scrub looked at."
-        self.scrubbed = Counter("fengni_scrubbed", scrubbed, ("outcome",), registry=self._registry)
         self.uploads = Counter(
             "fengni_uploads", "Transfers of content ended.", ("outcome",), registry=self._registry
         )
         self.uploaded_bytes = Counter(
             "fengni_uploaded_bytes", "Bytes of content taken.", registry=self._registry
         )
+        self.silent = Gauge(
+            "fengni_silent",
+            "Failures in a row of a witness or time-stamp authority; 0 where it answers.",
+            ("party",),
+            registry=self._registry,
+        )
+        self.timestamps_owed = Gauge(
+            "fengni_timestamps_owed",
+            "Checkpoints that others have stamped and this authority has not yet.",
+            ("authority",),
+            registry=self._registry,
+        )
+        self._count_work()
+        self._count_logs()
+
+    def _count_work(self) -> None:
+        """Register what tells of work in the background."""
         self.work = Counter(
             "fengni_work",
             "Pieces of background work ended.",
@@ -83,20 +100,8 @@ class Metrics:
             ("kind",),
             registry=self._registry,
         )
-        self.silent = Gauge(
-            "fengni_silent",
-            "Failures in a row of a witness or time-stamp authority; 0 where it answers.",
-            ("party",),
-            registry=self._registry,
-        )
-        self.timestamps_owed = Gauge(
-            "fengni_timestamps_owed",
-            "Checkpoints that others have stamped and this authority has not yet.",
-            ("authority",),
-            registry=self._registry,
-        )
-
-        self._count_logs()
+        scrubbed = "Contents that a scrub looked at."
+        self.scrubbed = Counter("fengni_scrubbed", scrubbed, ("outcome",), registry=self._registry)
 
     def _count_logs(self) -> None:
         """Register what tells of logs that several nodes may lead."""

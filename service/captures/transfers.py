@@ -1,12 +1,14 @@
 """Who is receiving which content now, over all nodes: at most one transfer of a capture at a time.
 
-    transfers   log        capture   owner              until
-                demo-2026  5d3f…     web-2 pid 4711 …   30 s from now, by the database's clock
+    transfers   log        capture   owner               until
+                demo-2026  5d3f…     9b1c…/7f3e…         6 s from now, by the database's clock
 
-Does: claims a capture for this process, keeps all its claims with one statement every few seconds,
-and lets a claim be taken over whose process said nothing for 30 seconds. Refuses to be a fence: a
-process that was paused so long may finish beside its successor, and what both have brought is
-compared by digest and noted once. On a SQLite file there is one process, and memory says it.
+Does: claims a capture for this process, keeps all its claims with one statement every second and a
+half, lets a claim be taken over whose process said nothing for six seconds, and lets go at a start
+of what this node's process before it had claimed: its senders are about to try again. Refuses to be
+a fence: a process that was paused so long may finish beside its successor, and what both have
+brought is compared by digest and noted once. On a SQLite file there is one process, and memory
+says it.
 """
 
 import threading
@@ -18,7 +20,7 @@ from service.logs import get_logger
 from storage.db.engine import Database
 from storage.errors import StorageError
 
-LEASE_S = 30.0
+LEASE_S = 6.0
 """How long a process that says nothing is waited for."""
 
 _RENEWALS = 4
@@ -32,6 +34,7 @@ WHERE transfers.until <= {_NOW_MS}
 RETURNING owner
 """)  # noqa: S608 - the clock's expression is ours
 _KEEP = text(f"UPDATE transfers SET until = {_NOW_MS} + :lease_ms WHERE owner = :owner")  # noqa: S608
+_LEFT = text("DELETE FROM transfers WHERE starts_with(owner, :node) AND owner <> :owner")
 _RELEASE = text("DELETE FROM transfers WHERE log = :log AND capture = :capture AND owner = :owner")
 _LIVE = text(f"SELECT 1 FROM transfers WHERE capture = :capture AND until > {_NOW_MS}")  # noqa: S608
 _FORGET = text(f"DELETE FROM transfers WHERE until <= {_NOW_MS} - :lease_ms")  # noqa: S608
@@ -43,15 +46,17 @@ _log = get_logger("transfers")
 class Transfers:
     """The claims of one process."""
 
-    def __init__(self, db: Database, owner: str) -> None:
+    def __init__(self, db: Database, node: str, process: str) -> None:
         """Prepare; `start` begins to keep claims.
 
         Args:
             db: the database that all nodes share.
-            owner: unique to this process, at most 128 characters.
+            node: the same for every process of this node, of which one lives at a time; no slash.
+            process: unique to this process; at most 127 characters with the node.
         """
         self._db = db
-        self._owner = owner
+        self._node = f"{node}/"
+        self._owner = self._node + process
         self._turn = threading.Lock()
         self._held: set[tuple[str, str]] = set()
         self._closing = threading.Event()
@@ -63,8 +68,14 @@ class Transfers:
         return self._db.path is None
 
     def start(self) -> None:
-        """Keep what is claimed from now on."""
+        """Let go of what the process before this one had claimed, and keep claims from now on.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
         if self.shared:
+            with self._db.write(_TURN) as connection:
+                connection.execute(_LEFT, {"node": self._node, "owner": self._owner})
             self._thread.start()
 
     def close(self) -> None:

@@ -247,6 +247,7 @@ class _Pieces(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """As every raw stream; each piece is fetched when it is needed."""
         if not self._piece and not self._at_end:
             self._fetch()
         target = memoryview(buffer).cast("B")

@@ -66,7 +66,7 @@ def main() -> None:
     contents = [base64.b64decode(one) for one in order["contents"]]
     arrivals = Arrivals(context.db, lambda: None)
     arrivals.start()
-    claims = Transfers(context.db, "the node that dies")
+    claims = Transfers(context.db, "the node that dies", "one")
     claims.start()
     inbox = Inbox(context, arrivals, claims)
     inbox.begin(organ)

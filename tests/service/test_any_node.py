@@ -209,7 +209,7 @@ def test_a_capture_is_claimed_once_over_all_nodes(
     """Of many that try one gets it; who is dead is followed after his time, who lives is not."""
     monkeypatch.setattr(transfers, "LEASE_S", 1.0)
     dbs = [Database(url) for _ in range(4)]
-    nodes = [Transfers(db, f"node-{number}") for number, db in enumerate(dbs)]
+    nodes = [Transfers(db, f"node-{number}", "one") for number, db in enumerate(dbs)]
     for node in nodes[:2]:
         node.start()
     with ThreadPoolExecutor(4) as pool:
@@ -231,6 +231,20 @@ def test_a_capture_is_claimed_once_over_all_nodes(
     for node, db in zip(nodes, dbs, strict=True):
         node.close()
         db.close()
+
+
+def test_a_node_that_starts_again_lets_go_of_its_claims(url: str) -> None:
+    """Whoever was cut off by its end tries again at once; what another node receives is not."""
+    db = Database(url)
+    dead, other = Transfers(db, "node-1", "before"), Transfers(db, "node-10", "one")
+    assert dead.claim("log", "cut off")
+    assert other.claim("log", "of another")
+    again = Transfers(db, "node-1", "after")
+    again.start()
+    assert again.claim("log", "cut off")
+    assert not again.claim("log", "of another")
+    again.close()
+    db.close()
 
 
 def test_a_deployment_is_made_on_buckets(
