@@ -32,6 +32,7 @@ from service.exports.build import Shelf, choose_anchor, collect, lay_out
 from service.key_files import log_signer
 from service.law.refusals import KindRefused, SubjectMismatch
 from service.metrics import Metrics
+from service.proofs import newest_stamped_size
 from service.settings import (
     LogSettings,
     OrganSettings,
@@ -145,7 +146,22 @@ def sealed(attested: Attested, content: bytes, log: str) -> tuple[str, bytes]:
             client, attested.made, ask(client, attested.made, capture).headers["location"]
         )
         settle(client)
+        await_stamp(settings, log)
     return capture, package
+
+
+def await_stamp(settings: Settings, log: str) -> None:
+    """Return when the log's newest checkpoint has its time-stamp."""
+    db = Database(database_url(settings, read_deployment(settings)))
+    try:
+        for _ in range(600):
+            with db.read() as connection:
+                if newest_stamped_size(connection, log) == newest_size(settings, log):
+                    return
+            time.sleep(0.05)
+    finally:
+        db.close()
+    raise AssertionError("the newest checkpoint has no time-stamp")
 
 
 def settle(client: Client) -> None:

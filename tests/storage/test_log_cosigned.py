@@ -1,6 +1,5 @@
 """Cosignatures: kept only if they verify, shown under the log's own lines, counted by policy."""
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.cosignature import Cosigner
 from evidence.tlog.note import NoteSignature, VerifierKey
 from evidence.tlog.policy import Group, Policy
+from storage import records
+from storage.db.engine import Database
 from storage.errors import NotFound
 from storage.log import Log
-from tests.storage.log_material import RECEIVED, Place, append, captures
+from tests.storage.log_material import LOG_ID, RECEIVED, Place, append, captures
 
 pytestmark = pytest.mark.usefixtures("both_databases")
 SIGNER = P256Signer.generate()
@@ -211,9 +212,9 @@ def test_a_bad_line_counts_as_missing_and_an_older_checkpoint_serves(place: Plac
 
 def kept_lines(place: Place, size: int, key: VerifierKey) -> list[str]:
     """The kept lines of a key, as they are."""
-    with closing(sqlite3.connect(place.database)) as connection:
-        query = "SELECT line FROM cosignatures WHERE size = ? AND witness_key = ?"
-        return [line for (line,) in connection.execute(query, (size, key.key_id.hex()))]
+    with closing(Database(place.url)) as db, db.read() as connection:
+        kept = records.cosignatures_of(connection, LOG_ID, size)
+    return [row.line for row in kept if row.witness_key == key.key_id.hex()]
 
 
 def test_what_was_too_few_is_judged_again_when_more_came(place: Place) -> None:
