@@ -100,7 +100,7 @@ class JoinedLog(OpenLog):
         if not (self._may_try() and self._try_to_lead()):
             self._now: LogReader = self._follow()
         self._asker = Asker(
-            part.stores, courier, part.notices, leader=self._leader, reached=self._reach
+            part.stores, courier, part.notices, leader=self._leader, reached=self.reach
         )
         part.notices.tell(part.stores.log_id, self._woken)
         self._asker.start()
@@ -178,6 +178,10 @@ class JoinedLog(OpenLog):
     def latest(self) -> CommittedHead:
         """The newest tree that was answered for, as far as is known here."""
         return self._now.latest()
+
+    def reach(self, size: int) -> None:
+        """See `LogReader.reach`."""
+        self._now.reach(size)
 
     def receipt(self, statement_id: str, key_id: str) -> Receipt:
         """See `LogReader.receipt`."""
@@ -370,9 +374,6 @@ class JoinedLog(OpenLog):
 
     def _leader(self) -> str:
         return "" if self._standing is None else self._standing.channel
-
-    def _reach(self, size: int) -> None:
-        self._now.reach(size)
 
     def _woken(self) -> None:
         self._asker.wake()
