@@ -25,10 +25,10 @@ ARGS ?=
 # pip's settings on a user's machine stay in force (mirrors, proxies); we only silence the upgrade notice.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv run test cover tools check format bench docs lock clean
+.PHONY: help venv run test test-long cover tools check format bench docs lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make .venv from the hashed lock file (again when the lock or pyproject.toml changed)
 
@@ -48,6 +48,9 @@ run: venv ## Serve the demo on 127.0.0.1:8000 (embedded default, development key
 
 test: venv tools ## Run every test, with the system tools and judges they need
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: venv tools ## Run the faults on the local cluster, every one of them, and repeated kills
+	@FAULTS=all CRASH_ROUNDS=200 $(BIN)/python -m pytest $(ARGS) tests/cluster tests/crash
 
 cover: venv tools ## Run every test under branch coverage: 100 % in evidence, 90 % elsewhere
 	@rm -f .coverage .coverage.*

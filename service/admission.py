@@ -1,23 +1,23 @@
 """Admission: the only door to the log.
 
 Does: opens what is handed in, asks the rules, and submits it; makes and submits what the server
-states itself. The key ring is kept in step inside the sealer's thread, so a key is judged at the
+states itself. The key ring is kept in step inside the sequencer's thread, so a key is judged at the
 very index that its statement gets. Refuses statements whose signature was not verified here, and
 to decide anything by itself: which key may sign is the key chain's answer, what is taken is
 `service.law`'s.
 """
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
+import msgspec
 from sqlalchemy import Connection
 
 from evidence.canonical import JSONValue
-from evidence.errors import EvidenceError, KeyUnknown
-from evidence.keyring import ChainHead, EnrolledKey, Keyring, Registrar
+from evidence.errors import EvidenceError
 from evidence.keys import Signer
 from evidence.schema import decode_base64
 from evidence.statement import (
@@ -37,85 +37,46 @@ from service.law.signing import (
     consider_outside,
     consider_own,
 )
+from service.ring import KeysInStep
 from storage import records
-from storage.db.engine import Database
-from storage.log import Appended, Log, Outcome, PendingStatement, Submission
-
-Effects = Callable[[Connection, list[Appended]], None]
-Guard = Callable[[Connection, Statement], None]
-_PAGE = 1000
+from storage.log import Appended, OpenLog, Outcome, PendingStatement, Submission
 
 
-class KeysInStep:
-    """The key ring of one log, folded as far as the log has grown.
+class Effects(Protocol):
+    """Work rows to write in the transaction of what is newly logged: data that can be called.
 
-    The sealer's thread feeds it inside a transaction that may still be rolled back. An index that
-    comes again tells that it was: what was folded from there on is then dropped. Other threads
-    only look keys up.
+    A frozen `msgspec.Struct` with a tag, named in `service.relaying`: the node that leads the log
+    may be another one than the node that asks. Equal ones are called once for a batch.
     """
 
-    def __init__(
-        self, db: Database, log: str, audience: str, registrars: Sequence[Registrar]
-    ) -> None:
-        """Fold every `key` statement of the log.
+    def __call__(self, connection: Connection, appended: list[Appended], /) -> None:
+        """Write them."""
+        ...
 
-        Args:
-            db: the database.
-            log: id of the log.
-            audience: the deployment's stable id.
-            registrars: pinned in the deployment file.
+    def __hash__(self) -> int:
+        """Equal ones are called together."""
+        ...
 
-        Raises:
-            EvidenceError: the database holds a key statement that was never admitted.
+
+class Guard(Protocol):
+    """What must still hold when a statement is logged: data, as `Effects`."""
+
+    def check(self, connection: Connection) -> "Callable[[Statement], None]":
+        """Look once, in the transaction; what comes back is called for each statement.
+
+        It raises a `Refusal` where the facts have changed meanwhile.
         """
-        self._audience = audience
-        self._registrars = tuple(registrars)
-        self._turn = threading.Lock()
-        self._applied: list[tuple[int, Statement]] = []
-        self._ring = Keyring(audience, self._registrars)
-        for index, statement in _logged_keys(db, log):
-            self._apply(index, statement)
+        ...
 
-    def admit(self, statement: Statement, index: int) -> None:
-        """Judge the signer at this index, and take the statement in if it is a `key`.
 
-        Raises:
-            EvidenceError: the key may not sign it there, or the chain does not continue.
-        """
-        with self._turn:
-            self._rewind(index)
-            if statement.kind == "key":
-                self._apply(index, statement)
-            else:
-                self._ring.require(statement, index)
+class Nothing(msgspec.Struct, frozen=True, tag="nothing"):
+    """The effects of a statement that leaves no work behind."""
 
-    def public_key(self, key_id: str) -> bytes:
-        """See `Keyring.public_key`."""
-        with self._turn:
-            return self._ring.public_key(key_id)
+    def __call__(self, _connection: Connection, _appended: list[Appended], /) -> None:
+        """Write nothing."""
 
-    def require(self, statement: Statement, index: int) -> EnrolledKey:
-        """See `Keyring.require`; for statements that are logged already."""
-        with self._turn:
-            return self._ring.require(statement, index)
 
-    def head(self, organ: str) -> ChainHead:
-        """See `Keyring.head`."""
-        with self._turn:
-            return self._ring.head(organ)
-
-    def _apply(self, index: int, statement: Statement) -> None:
-        self._ring.apply(statement, index)
-        self._applied.append((index, statement))
-
-    def _rewind(self, index: int) -> None:
-        if not self._applied or self._applied[-1][0] < index:
-            return
-        kept = [(at, statement) for at, statement in self._applied if at < index]
-        self._applied = []
-        self._ring = Keyring(self._audience, self._registrars)
-        for at, statement in kept:
-            self._apply(at, statement)
+NOTHING = Nothing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +92,7 @@ class Admission:
         fresh_salt: 32 hex digits from the operating system's randomness.
     """
 
-    log: Log
+    log: OpenLog
     house: House
     keys: KeysInStep
     signer: Signer
@@ -222,7 +183,7 @@ class Admission:
 
         Args:
             made: in their order.
-            guard: called in the transaction before each is logged; raises a `Refusal` where the
+            guard: asked in the transaction before each is logged; raises a `Refusal` where the
                 facts have changed meanwhile.
             effects: work rows to write in the transaction.
 
@@ -269,23 +230,52 @@ class Admission:
             refused.set_result([item for item in prepared if isinstance(item, Exception)])
             return refused
 
-        def admit(connection: Connection, statement: Statement, index: int) -> None:
-            """Judge one statement at the index that it would get."""
-            consider_index(statement, index)
-            self._require_subject(connection, statement)
-            if guard is not None:
-                guard(connection, statement)
-            self.keys.admit(statement, index)
+        return _merged(prepared, self.log.submit(self.submission(items, effects, guard)))
 
-        submission = Submission(
+    def submission(
+        self,
+        items: tuple[PendingStatement, ...],
+        effects: Effects | None = None,
+        guard: Guard | None = None,
+    ) -> Submission:
+        """Verified statements with everything that is asked before they are logged.
+
+        Args:
+            items: in their order.
+            effects: see `submit_own`.
+            guard: see `submit_own`.
+        """
+        return Submission(
             items=items,
-            admit=admit,
-            effects=effects or _no_effects,
+            admit=Judge(self, guard),
+            effects=effects or NOTHING,
             refusals=(EvidenceError, Refusal),
         )
-        return _merged(prepared, self.log.submit(submission))
 
-    def _require_subject(self, connection: Connection, statement: Statement) -> None:
+    def open_again(
+        self, signed: SignedStatement, public_key: bytes, received_at: datetime
+    ) -> PendingStatement:
+        """Verify a statement that another node of this deployment has verified.
+
+        Whoever administers the database could have changed it on its way here.
+
+        Args:
+            signed: as that node wrote it.
+            public_key: DER SubjectPublicKeyInfo that it resolved; the key chain judges it later.
+            received_at: when that node received it, UTC.
+
+        Raises:
+            EvidenceError: the signature does not hold, or it is no statement.
+            Refusal: it may not be stated here.
+        """
+        statement = open_statement(signed.raw, signed.signature, public_key)
+        if signed.key_id == self.signer.key_id:
+            consider_own(statement, self.house)
+        else:
+            consider_outside(statement, self.house)
+        return _pending(signed, statement, public_key, received_at)
+
+    def require_subject(self, connection: Connection, statement: Statement) -> None:
         """A subject that is named by its place must stand there."""
         about = statement.about
         if about is None or about.index is None:
@@ -295,16 +285,40 @@ class Admission:
             raise SubjectMismatch("Another statement stands at that index.", pointer="/about/index")
 
 
+class Judge:
+    """What is asked of each statement of a submission inside the log's transaction."""
+
+    __slots__ = ("_admission", "_check", "guard")
+
+    def __init__(self, admission: Admission, guard: Guard | None) -> None:
+        """Prepare for one submission.
+
+        Args:
+            admission: the door.
+            guard: what must still hold, or None.
+        """
+        self.guard = guard
+        self._admission = admission
+        self._check: Callable[[Statement], None] | None = None
+
+    def __call__(self, connection: Connection, statement: Statement, index: int) -> None:
+        """Judge one statement at the index that it would get."""
+        consider_index(statement, index)
+        self._admission.require_subject(connection, statement)
+        if self.guard is not None:
+            if self._check is None:
+                self._check = self.guard.check(connection)
+            self._check(statement)
+        keys, term = self._admission.keys, self._admission.log.term
+        keys.admit(statement, index, term=term, connection=connection)
+
+
 def _pending(
     signed: SignedStatement, statement: Statement, public_key: bytes, at: datetime
 ) -> PendingStatement:
     return PendingStatement(
         signed=signed, statement=statement, public_key=public_key, received_at=at
     )
-
-
-def _no_effects(_connection: Connection, _appended: list[Appended]) -> None:
-    """Write nothing else."""
 
 
 def _merged(
@@ -329,18 +343,3 @@ def _merged(
 
     logged.add_done_callback(settle)
     return merged
-
-
-def _logged_keys(db: Database, log: str) -> list[tuple[int, Statement]]:
-    """Every `key` statement of a log with its index, in the order of the log."""
-    found: list[tuple[int, Statement]] = []
-    start = 0
-    with db.read() as connection:
-        while page := records.records_of_kind(connection, log, "key", start=start, limit=_PAGE):
-            for record in page:
-                text = records.text_at(connection, log, record.index)
-                if text is None:
-                    raise KeyUnknown("A key statement's text is missing.")
-                found.append((record.index, parse_statement(text)))
-            start = page[-1].index + 1
-    return found

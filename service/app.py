@@ -42,8 +42,10 @@ from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
+from service.production import REFUSED, find_unsafe
+from service.relaying import Relaying
 from service.request_faults import refuse_unknown_parameters
-from service.settings import Settings, find_unsafe, read_environment
+from service.settings import Settings, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
@@ -162,10 +164,11 @@ def start(settings: Settings, metrics: Metrics) -> Running:
             metrics=metrics,
             witnessed=ask_witnesses,
             published=lambda _log_id, _head: published.set(),
+            relay=Relaying,
         )
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):
-            _log.warning("development_only", reason=unsafe)
+            _log.warning("development_only", code=unsafe.code, reason=REFUSED[unsafe.code])
         return _begin_to_work(context, published, opening)
 
 

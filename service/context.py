@@ -5,9 +5,7 @@ clock and for fresh ids. Refuses to make anything that is missing (that is `feng
 start where two organs would share a log.
 """
 
-import os
 import secrets
-import socket
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,23 @@ from evidence.timestamp import TimestampRoot
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.access.bearer import Doorkeeper
-from service.admission import Admission, KeysInStep
+from service.admission import Admission
+from service.joining import (
+    Published,
+    Relay,
+    Witnessed,
+    nobody_asked,
+    nobody_told,
+    open_log,
+)
 from service.key_files import log_signer, naming, read_key_file, timestamp_roots, witness_policy
 from service.law.signing import House
 from service.logs import get_logger
 from service.metrics import Metrics
 from service.objects import open_objects
 from service.problems import Problem
+from service.production import require_production
+from service.ring import KeysInStep
 from service.settings import (
     Deployment,
     LogSettings,
@@ -40,11 +48,12 @@ from service.settings import (
     read_deployment,
 )
 from storage.db.engine import Database
-from storage.log import Candidate, CommittedHead, Log, LogStores, WitnessAnswer
+from storage.db.notices import Notices
+from storage.log import LogStores, OpenLog
 from storage.log.closed import ClosedLog
 from storage.log.cosigned import Cosignatures
 from storage.log.heads import FileHead
-from storage.log.leading import LEASE_S
+from storage.log.joined import JoinedLog
 from storage.log.shared_heads import SharedHead
 from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
@@ -54,25 +63,6 @@ from storage.staging import Staging
 from storage.tiles import LocalTiles
 
 _log = get_logger("context")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What witnesses told of a log.
-
-    Attributes:
-        answers: of those that answered.
-        enough: whether these are enough for the log to sign.
-    """
-
-    answers: tuple[WitnessAnswer, ...]
-    enough: bool
-
-
-Witnessed = Callable[[OrganSettings, tuple[VerifierKey, ...], Policy | None, Database], Heard]
-Published = Callable[[str, CommittedHead], None]
-_LEADER_WAIT_S = 3 * LEASE_S
-"""A start waits so long for the leader before it, which may have been killed a moment ago."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +86,7 @@ class Organ:
     roots: tuple[TimestampRoot, ...]
 
     @property
-    def log(self) -> Log:
+    def log(self) -> OpenLog:
         """The open log."""
         return self.admission.log
 
@@ -199,26 +189,6 @@ def fresh_id() -> str:
     return str(uuid4())
 
 
-def candidate_of(settings: Settings) -> Candidate:
-    """This process, as one that would lead a log."""
-    node = f"{settings.node or socket.gethostname()[:63]} pid {os.getpid()}"
-    return Candidate(node=node, wait_s=_LEADER_WAIT_S)
-
-
-def nobody_asked(
-    _organ: OrganSettings,
-    _log_keys: tuple[VerifierKey, ...],
-    _policy: Policy | None,
-    _db: Database,
-) -> Heard:
-    """No witness is asked: for a deployment that is being made, and whose log is new."""
-    return Heard(answers=(), enough=True)
-
-
-def nobody_told(_log: str, _head: CommittedHead) -> None:
-    """Nobody waits for a publication."""
-
-
 def open_context(
     settings: Settings,
     *,
@@ -227,39 +197,39 @@ def open_context(
     clock: Callable[[], datetime] = system_clock,
     metrics: Metrics | None = None,
     deployment: Deployment | None = None,
+    relay: Relay | None = None,
 ) -> Context:
     """Open everything that the settings name.
 
     Args:
         settings: from the environment.
-        witnessed: asks an organ's witnesses what they know of its log, before it may sign; where
-            too few answer the log is open for reading until `Log.confirm`.
+        witnessed: asks an organ's witnesses what they know of its log, before it may sign.
         published: told of each publication, in the publisher's thread; must only wake somebody.
         clock: now, UTC.
-        metrics: counts; new ones where none are given.
-        deployment: instead of what the deployment file says, for one that is about to change.
+        metrics: counts.
+        deployment: instead of what the deployment file says, where it is about to change.
+        relay: makes couriers, where several nodes share the logs; else each log is led here.
 
     Raises:
-        SettingsInvalid: the deployment file or a key file is wrong or unsafe.
-        StorageError: a store is missing, damaged, held by another process, or rolled back.
+        SettingsInvalid, StorageError: a file is wrong, or a store missing, damaged or put back.
     """
-    deployment = deployment or read_deployment(settings)
-    places = Places(settings.folder)
-    metrics = metrics or Metrics()
+    deployment = deployment or _safe_deployment(settings)
+    places, metrics = Places(settings.folder), metrics or Metrics()
     with ExitStack() as opening:
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
-        db.require_newest()
+        db.require_schema()
         heads = opening.enter_context(open_heads(settings, deployment))
         texts = opening.enter_context(closing(TextKeys(places.text_keys)))
         objects = open_objects(settings, clock, deployment.object_store)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs, closed = dict[str, Organ](), dict[str, Closed]()
+        notices = opening.enter_context(_listening(db, relay))
         for organ in deployment.organs:
             stores = log_stores(places, organ.log, db, texts, heads)
-            log = _open_log(stores, organ, settings, witnessed, published, clock)
+            log = open_log(stores, organ, settings, witnessed, published, clock, notices)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
-            _expect_witnesses(log.cosignatures, organ.log, organs[organ.id].policy, metrics)
+            _begin(organs[organ.id], relay, metrics)
             for ended in organ.closed_logs:
                 stores = log_stores(places, ended, db, texts, heads)
                 closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
@@ -279,6 +249,26 @@ def open_context(
             new_id=fresh_id,
             close=opening.pop_all().close,
         )
+
+
+def _safe_deployment(settings: Settings) -> Deployment:
+    deployment = read_deployment(settings)
+    require_production(settings, deployment)
+    return deployment
+
+
+@contextmanager
+def _listening(db: Database, relay: Relay | None) -> Generator[Notices | None]:
+    """Be woken by other nodes for the length of the block; None where there are none."""
+    if relay is None or db.path is not None:
+        yield None
+        return
+    notices = Notices(db)
+    notices.start()
+    try:
+        yield notices
+    finally:
+        notices.close()
 
 
 @contextmanager
@@ -307,34 +297,12 @@ def log_stores(
     )
 
 
-def _open_log(
-    stores: LogStores,
-    organ: OrganSettings,
-    settings: Settings,
-    witnessed: Witnessed,
-    published: Published,
-    clock: Callable[[], datetime],
-) -> Log:
-    log_id = organ.log.id
-    signer = log_signer(settings, organ.log)
-    heard = witnessed(organ, signer.verifier_keys, witness_policy(settings, organ), stores.db)
-    return Log.open(
-        stores,
-        signer=signer,
-        clock=clock,
-        witnessed=heard.answers,
-        confirmed=heard.enough,
-        published=lambda head: published(log_id, head),
-        candidate=candidate_of(settings),
-    )
-
-
 def _open_organ(
     settings: Settings,
     deployment: Deployment,
     organ: OrganSettings,
     db: Database,
-    log: Log,
+    log: OpenLog,
     clock: Callable[[], datetime],
 ) -> Organ:
     house = House(
@@ -354,7 +322,9 @@ def _open_organ(
             admission=Admission(
                 log=log,
                 house=house,
-                keys=KeysInStep(db, organ.log.id, deployment.audience, registrars),
+                keys=KeysInStep(
+                    db, organ.log.id, deployment.audience, registrars, leads=lambda: log.leads
+                ),
                 signer=P256Signer.from_pem(read_key_file(settings, organ.server_key_file)),
                 clock=clock,
                 fresh_salt=fresh_salt,
@@ -363,6 +333,13 @@ def _open_organ(
             policy=witness_policy(settings, organ),
             roots=timestamp_roots(settings, organ),
         )
+
+
+def _begin(organ: Organ, relay: Relay | None, metrics: Metrics) -> None:
+    """Join the organ's log where it is one that several nodes have open."""
+    _expect_witnesses(organ.log.cosignatures, organ.settings.log, organ.policy, metrics)
+    if relay is not None and isinstance(organ.log, JoinedLog):
+        organ.log.join(relay(organ.admission))
 
 
 def _open_closed(

@@ -4,19 +4,16 @@ Does: makes the statement and hands it to the log. Refuses nothing by itself; a 
 not go on before the event is logged waits for the future.
 """
 
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection
-
 from evidence.canonical import JSONObject
-from evidence.statement import About, SignedStatement, Statement
-from service.admission import Admission, Effects
+from evidence.statement import About, SignedStatement
+from service.admission import Admission, Effects, Guard
 from storage.log import Outcome, Receipt
 
-Event = Literal["viewed", "previewed", "exported", "quarantined", "recovered"]
+Event = Literal["viewed", "previewed", "exported", "quarantined", "recovered", "rehashed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +63,7 @@ def log_custody(
     admission: Admission,
     deed: Deed,
     *,
-    guard: Callable[[Connection, Statement], None] | None = None,
+    guard: Guard | None = None,
     effects: Effects | None = None,
 ) -> Future[list[Outcome]]:
     """Make the statement of a deed and hand it to the log; see `Admission.submit_own`."""

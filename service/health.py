@@ -1,12 +1,12 @@
 """For those who watch the service: is it alive, may it be used, what has it done.
 
 Does: answers without a token and tells nothing about captures. Refuses to call itself ready while
-a log is halted or waits for its witnesses, the server's key is not enrolled, a worker is dead or
-the disk is full.
+a log is halted, waits for its witnesses or has no leader, the server's key is not enrolled, a
+worker is dead or the disk is full.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 
 from litestar import Response, get
@@ -19,6 +19,7 @@ from service.context import Context, Organ
 from service.metrics import MEDIA_TYPE
 from service.work.queue import count_pieces
 from storage.errors import StorageError
+from storage.log.joined import JoinedLog
 
 Liveness = Callable[[], Mapping[str, bool]]
 
@@ -29,11 +30,36 @@ class Health(Struct, frozen=True):
     status: str
 
 
-class Readiness(Struct, frozen=True):
-    """Whether requests are welcome, and which checks say no."""
+class LogState(Struct, frozen=True):
+    """How a log that several nodes may lead is doing here.
+
+    Attributes:
+        log: its id.
+        leads: whether this process leads it.
+        leader: who does; null where nobody does now.
+        epoch: of the leader's term; it only grows.
+        waited_ms: how long the oldest statement waits here for the leader.
+    """
+
+    log: str
+    leads: bool
+    leader: str | None
+    epoch: int | None
+    waited_ms: int
+
+
+class Readiness(Struct, frozen=True, omit_defaults=True):
+    """Whether requests are welcome, and which checks say no.
+
+    Attributes:
+        status: `ready` or `not_ready`.
+        failed: names of checks.
+        logs: who leads each log, where several nodes may.
+    """
 
     status: str
     failed: list[str]
+    logs: tuple[LogState, ...] = ()
 
 
 @get("/healthz", sync_to_thread=False, summary="Is the process alive?")
@@ -58,9 +84,13 @@ def get_readiness(
         checks[f"witnesses_{organ.log_id}"] = status.confirmed
         checks[f"publication_{organ.log_id}"] = status.publication is None
         checks[f"server_key_{organ.id}"] = _enrolled(organ)
+        if isinstance(organ.log, JoinedLog):
+            checks[f"leader_{organ.log_id}"] = status.leads or status.leader is not None
     failed = sorted(name for name, passed in checks.items() if not passed)
     return Response(
-        Readiness(status="not_ready" if failed else "ready", failed=failed),
+        Readiness(
+            status="not_ready" if failed else "ready", failed=failed, logs=tuple(_states(context))
+        ),
         status_code=HTTPStatus.SERVICE_UNAVAILABLE if failed else HTTPStatus.OK,
     )
 
@@ -78,7 +108,25 @@ def get_metrics(context: NamedDependency[Context]) -> Response[bytes]:
     context.metrics.queued.clear()
     for (kind, state), number in counted.items():
         context.metrics.queued.labels(kind, state).set(number)
+    for organ in context.organs.values():
+        status = organ.log.status()
+        context.metrics.log_leads.labels(organ.log_id).set(status.leads)
+        context.metrics.log_epoch.labels(organ.log_id).set(status.epoch or 0)
+        context.metrics.log_waited.labels(organ.log_id).set(status.waited_s)
     return Response(context.metrics.render(), media_type=MEDIA_TYPE)
+
+
+def _states(context: Context) -> Iterator[LogState]:
+    for organ in context.organs.values():
+        if isinstance(organ.log, JoinedLog):
+            status = organ.log.status()
+            yield LogState(
+                log=organ.log_id,
+                leads=status.leads,
+                leader=status.leader,
+                epoch=status.epoch,
+                waited_ms=round(status.waited_s * 1000),
+            )
 
 
 def _database(context: Context) -> bool:

@@ -18,10 +18,14 @@ class Metrics:
         "_registry",
         "announced",
         "damaged_cosignatures",
+        "log_epoch",
+        "log_leads",
+        "log_waited",
         "problems",
         "queued",
         "request_seconds",
         "requests",
+        "scrubbed",
         "silent",
         "timestamps_owed",
         "uploaded_bytes",
@@ -54,6 +58,8 @@ class Metrics:
             "Kept cosignatures that no longer verify and are left out.",
             registry=self._registry,
         )
+        scrubbed = "Contents that a scrub looked at."
+        self.scrubbed = Counter("fengni_scrubbed", scrubbed, ("outcome",), registry=self._registry)
         self.uploads = Counter(
             "fengni_uploads", "Transfers of content ended.", ("outcome",), registry=self._registry
         )
@@ -72,7 +78,6 @@ class Metrics:
             ("kind", "state"),
             registry=self._registry,
         )
-
         self.silent = Gauge(
             "fengni_silent",
             "Failures in a row of a witness or time-stamp authority; 0 where it answers.",
@@ -83,6 +88,29 @@ class Metrics:
             "fengni_timestamps_owed",
             "Checkpoints that others have stamped and this authority has not yet.",
             ("authority",),
+            registry=self._registry,
+        )
+
+        self._count_logs()
+
+    def _count_logs(self) -> None:
+        """Register what tells of logs that several nodes may lead."""
+        self.log_leads = Gauge(
+            "fengni_log_leads",
+            "1 where this process sequences the log, as of this reading.",
+            ("log",),
+            registry=self._registry,
+        )
+        self.log_epoch = Gauge(
+            "fengni_log_epoch",
+            "Terms that the log's leaders have had; 0 where one process alone may lead it.",
+            ("log",),
+            registry=self._registry,
+        )
+        self.log_waited = Gauge(
+            "fengni_log_waited_seconds",
+            "How long the oldest statement waits here for the node that leads the log.",
+            ("log",),
             registry=self._registry,
         )
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from service.settings import Places, Secret, Settings, SettingsInvalid
 from storage.objects import ObjectStore
 from storage.objects.bucket import Bucket, BucketAddress
@@ -66,6 +68,36 @@ def open_unproven(settings: Settings, clock: Callable[[], datetime]) -> LocalObj
     if settings.objects == "local":
         return LocalObjects(Places(settings.folder).objects)
     return open_s3(settings, clock)
+
+
+def open_second(
+    settings: Settings, clock: Callable[[], datetime]
+) -> LocalObjects | S3Objects | None:
+    """Open the second store, from which damaged objects are repaired; None where none is named.
+
+    Raises:
+        SettingsInvalid: two are named, or a setting of it is missing or malformed.
+        StorageError: it is not there, or does not answer.
+    """
+    folder, bucket = settings.second_folder, settings.second_s3_bucket
+    if folder is not None and bucket is not None:
+        raise SettingsInvalid(
+            "FENGNI_SECOND_FOLDER and FENGNI_SECOND_S3_BUCKET exclude each other."
+        )
+    if folder is not None:
+        return LocalObjects(folder)
+    if bucket is None:
+        return None
+    second = msgspec.structs.replace(
+        settings,
+        s3_endpoint=settings.second_s3_endpoint,
+        s3_bucket=bucket,
+        s3_access_key=None,
+        s3_secret_key=None,
+        s3_access_key_file=settings.second_s3_access_key_file,
+        s3_secret_key_file=settings.second_s3_secret_key_file,
+    )
+    return open_s3(second, clock)
 
 
 def open_s3(settings: Settings, clock: Callable[[], datetime]) -> S3Objects:

@@ -160,6 +160,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("unavailable", 503, "The store does not answer", "存储不可用"),
     ("leadership_lost", 503, "Another node keeps this log now", "该日志已由另一节点接管"),
     ("log_unconfirmed", 503, "The log waits for its witnesses", "日志正在等待见证方确认"),
+    ("log_unanswered", 503, "The log's leader has not answered", "日志主节点未及时应答"),
     ("sync_failed", 503, "The disk did not confirm", "磁盘未确认写入"),
     ("disk_reserve_reached", 507, "No room above the reserve", "剩余空间已达预留下限"),
 )
@@ -175,6 +176,7 @@ RETRY_AFTER_S: Mapping[str, int] = MappingProxyType(
         "head_conflict": 5,
         "leadership_lost": 5,
         "log_unconfirmed": 5,
+        "log_unanswered": 1,
         "log_rolled_back": 60,
         "sync_failed": 60,
     }

@@ -1,8 +1,8 @@
 """What an operator can set: one frozen struct, read once from the environment.
 
-Does: reads `FENGNI_…` variables and the deployment file, and refuses what is unknown, malformed
-or unsafe. Refuses to guess: a misspelt variable stops the start, and production mode does not
-start with anything that is meant for development. No other module reads the environment.
+Does: reads `FENGNI_…` variables and the deployment file. Refuses to guess: a variable that is
+misspelt or malformed stops the start. What production mode refuses, `service.production` says. No
+other module reads the environment.
 
     FENGNI_FOLDER=/srv/fengni FENGNI_MODE=production FENGNI_PORT=8000
 """
@@ -64,8 +64,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         heads_url: where the heads of the logs are, on another PostgreSQL server, so that several
             nodes may lead a log; wins over the deployment file. Without either they are files.
         node: of this process, for people who ask who leads a log; else the host's name.
-        mode: `development` takes local time-stamp authorities and plain http; `production`
-            refuses them.
+        mode: `development` takes what is made for a trial and warns of it; `production` does not
+            start on it.
         host: the address that the server listens on.
         port: the port that it listens on.
         log_format: `console` for people, `json` for machines.
@@ -99,6 +99,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         s3_ca_file: PEM file of the authorities that may vouch for the server, else the usual ones.
         s3_lock_mode: `compliance`, which no account lifts, or `governance`, which some may.
         s3_timeout_s: how long connecting to the server, and each wait for bytes, may take.
+        scrub_bytes: so many bytes at most are re-hashed in one run of `fengni scrub`.
+        scrub_s: so long at most one run re-hashes.
+        second_folder: a second object store that is a directory, from which objects are repaired.
+        second_s3_endpoint: a second object store that is a bucket: its server.
+        second_s3_bucket: its bucket.
+        second_s3_access_key_file: file that holds the access key to it.
+        second_s3_secret_key_file: file that holds the secret key to it.
     """
 
     folder: Path
@@ -136,6 +143,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     s3_ca_file: Path | None = None
     s3_lock_mode: Literal["compliance", "governance"] = "compliance"
     s3_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 30
+    scrub_bytes: Annotated[int, Meta(ge=1)] = 64 * GIB
+    scrub_s: Seconds = 4 * 3600
+    second_folder: Path | None = None
+    second_s3_endpoint: str | None = None
+    second_s3_bucket: str | None = None
+    second_s3_access_key_file: Path | None = None
+    second_s3_secret_key_file: Path | None = None
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -265,17 +279,25 @@ class Places:
         return self.folder / "heads" / log / "head"
 
 
-def read_environment(folder: Path | None = None) -> Settings:
+def read_environment(
+    folder: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Settings:
     """Read the settings from this process's environment.
 
     Args:
         folder: wins over `FENGNI_FOLDER`.
+        variables: win over the environment's.
 
     Raises:
         SettingsInvalid: see `read_settings`.
     """
     given = {} if folder is None else {f"{PREFIX}FOLDER": str(folder)}
-    return read_settings({**os.environ, **given})
+    return read_settings({**os.environ, **(variables or {}), **given})
+
+
+def environment_with(given: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment for a child of it, with some variables set or replaced."""
+    return {**os.environ, **given}
 
 
 def client_config_file() -> Path | None:
@@ -309,10 +331,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def read_deployment(settings: Settings) -> Deployment:
-    """Read the deployment file, and hold production mode to what it promises.
+    """Read the deployment file; what production mode refuses in it, `service.production` says.
 
     Raises:
-        SettingsInvalid: the file is missing, malformed, names an id twice, or is unsafe.
+        SettingsInvalid: the file is missing, malformed, or names an id twice.
     """
     path = settings.folder / DEPLOYMENT_FILE
     try:
@@ -325,9 +347,6 @@ def read_deployment(settings: Settings) -> Deployment:
     logs = [log for organ in deployment.organs for log in organ.logs]
     _require_distinct([log.id for log in logs], "log id")
     _require_distinct([log.origin for log in logs], "log origin")
-    unsafe = find_unsafe(settings, deployment)
-    if unsafe and settings.mode == "production":
-        raise SettingsInvalid(f"Production mode refuses to start: {unsafe[0]}.")
     return deployment
 
 
@@ -340,29 +359,6 @@ def database_url(settings: Settings, deployment: Deployment) -> str:
 def heads_url(settings: Settings, deployment: Deployment) -> str | None:
     """Where the heads are, or None where they are files in the folder."""
     return settings.heads_url or deployment.heads_url
-
-
-def find_unsafe(settings: Settings, deployment: Deployment) -> list[str]:
-    """Name everything that only development may have, most serious first."""
-    found = ["the keys were made for development"] if deployment.development_keys else []
-    for organ in deployment.organs:
-        found += [
-            f"the time-stamp authority {authority.name} is a local one"
-            for authority in organ.authorities
-            if authority.development or not authority.url.startswith("https://")
-        ]
-        found += [
-            f"the witness {witness.name} is a local one"
-            for witness in organ.witnesses
-            if witness.development or not witness.url.startswith("https://")
-        ]
-        if not organ.witnesses:
-            found.append(f"the organ {organ.id} has no witness")
-    if settings.objects == "s3" and not (settings.s3_endpoint or "").startswith("https://"):
-        found.append("the object store is spoken to without TLS")
-    if settings.disk_reserve_bytes < GIB:
-        found.append("the disk reserve is below 1 GiB")
-    return found
 
 
 def _require_distinct(names: list[str], what: str) -> None:

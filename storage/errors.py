@@ -16,6 +16,7 @@ Each class has a stable `code` that appears in problems, findings and logs.
     └── Unavailable                   unavailable           the store does not answer as it should
         ├── LeadershipLost            leadership_lost       another node sequences the log now
         ├── LogUnconfirmed            log_unconfirmed       no witness has told how far it was
+        ├── LogUnanswered             log_unanswered        the log's leader did not answer in time
         ├── SyncFailed                sync_failed           the disk did not confirm; never retried
         └── DiskReserveReached        disk_reserve_reached  no room above the reserve
 """
@@ -103,6 +104,12 @@ class LogUnconfirmed(Unavailable):
     """Too few witnesses have told how far the log was: nothing is signed, all can be read."""
 
     code = "log_unconfirmed"
+
+
+class LogUnanswered(Unavailable):
+    """The node that leads the log did not answer in time: it may be logged, and a repeat tells."""
+
+    code = "log_unanswered"
 
 
 class SyncFailed(Unavailable):

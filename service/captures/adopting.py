@@ -13,7 +13,9 @@ which every log is.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
+import msgspec
 from sqlalchemy import Connection
 
 from evidence.canonical import JSONValue
@@ -111,13 +113,6 @@ def _adopt(context: Context, organ: Organ, upload: Upload) -> None:
         previous = newest_about(connection, organ.log_id, upload.capture)
     if record is None:
         raise IntegrityAlarm("an announced capture has lost its record")
-    at = context.clock()
-
-    def effects(connection: Connection, _appended: list[Appended]) -> None:
-        """Noted if and only if it is stated: a kill in between would hush the recovery up."""
-        mark_received(connection, [(upload, at)])
-        release_pieces(connection, STORE, [(upload.log, upload.capture)], at)
-
     deed = Deed(
         capture=upload.capture,
         index=record.index,
@@ -130,8 +125,30 @@ def _adopt(context: Context, organ: Organ, upload: Upload) -> None:
             "media_type": upload.media_type,
         },
     )
-    require_logged(log_custody(organ.admission, deed, effects=effects).result())
+    require_logged(
+        log_custody(
+            organ.admission, deed, effects=Recovered(upload=upload, at=context.clock())
+        ).result()
+    )
     _log.warning("leftover_adopted", capture=upload.capture)
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True, tag="recovered"):
+    """Noted if and only if it is stated: a kill in between would hush the recovery up.
+
+    Attributes:
+        upload: as its row was.
+        at: when it was found, UTC.
+    """
+
+    upload: Upload
+    at: datetime
+
+    def __call__(self, connection: Connection, _appended: list[Appended], /) -> None:
+        """Note the arrival and let the ingest begin."""
+        mark_received(connection, [(self.upload, self.at)])
+        of = (self.upload.log, self.upload.capture)
+        release_pieces(connection, STORE, [of], self.at)
 
 
 def _state_quarantined(context: Context, inbox: Inbox, organ: Organ) -> None:

@@ -8,9 +8,9 @@ to let one bad item sink the rest.
 import base64
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import msgspec
 from sqlalchemy import Connection
 
 from evidence.errors import EvidenceError
@@ -42,7 +42,7 @@ def hand_in(organ: Organ, items: Sequence[object]) -> Future[list[Outcome]]:
         StorageError: the log takes nothing now.
     """
     handed_in = [_read_item(item) for item in items]
-    return organ.admission.submit_signed(handed_in, _LeaveWork(organ.log_id, organ.id))
+    return organ.admission.submit_signed(handed_in, LeaveWork(log=organ.log_id, organ=organ.id))
 
 
 def write_answer(organ: Organ, outcomes: Sequence[Outcome]) -> AnnouncementAnswer:
@@ -81,17 +81,20 @@ def _receipt(organ: Organ, receipt: Receipt) -> AnnouncedItem:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _LeaveWork:
+class LeaveWork(msgspec.Struct, frozen=True, kw_only=True, tag="leave_work"):
     """What is to be done once the content is here, in the transaction of the announcement.
 
     Two of one organ are equal, so the log asks only one of them for all that a batch holds.
+
+    Attributes:
+        log: id of the log.
+        organ: the organ.
     """
 
     log: str
     organ: str
 
-    def __call__(self, connection: Connection, appended: list[Appended]) -> None:
+    def __call__(self, connection: Connection, appended: list[Appended], /) -> None:
         """Write the rows of what was newly announced."""
         captures = [
             one.pending.statement for one in appended if one.pending.statement.kind == "capture"

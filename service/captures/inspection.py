@@ -18,17 +18,17 @@ from sqlalchemy import Connection
 
 from evidence.errors import EvidenceError
 from evidence.media.claims import Discrepancy, compare
-from evidence.statement import About, SignedStatement, Statement
+from evidence.statement import About, SignedStatement
 from service.captures.queries import newest_about
 from service.captures.reading import Held, Reading
 from service.captures.sandbox import InspectionResult, Sandbox, SandboxUnavailable
-from service.captures.workflow import INSPECT
+from service.captures.workflow import INSPECT, StillLeased
 from service.context import Context, Organ
 from service.custody import require_logged
 from service.law.refusals import Refusal
 from service.problems import Problem
 from service.proofs import read_signed
-from service.work.queue import Piece, finish_piece, require_lease
+from service.work.queue import Piece, finish_piece
 from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError, Unavailable
@@ -91,17 +91,10 @@ class Inspecting:
 
     def _inspect(self, organ: Organ, piece: Piece) -> None:
         seen = self._look(organ, piece)
-
-        def guard(connection: Connection, _statement: Statement) -> None:
-            """Only while the lease holds: else another worker states the same."""
-            require_lease(connection, piece)
-
-        def effects(connection: Connection, _appended: list[Appended]) -> None:
-            """The piece is done in the transaction of its statement."""
-            finish_piece(connection, piece)
-
         made = [self._statement(organ, seen)]
-        logged = organ.admission.submit_own(made, guard=guard, effects=effects)
+        logged = organ.admission.submit_own(
+            made, guard=StillLeased(pieces=(piece,)), effects=Inspected(piece=piece)
+        )
         require_logged(logged.result())
 
     def _look(self, organ: Organ, piece: Piece) -> _Seen:
@@ -161,6 +154,20 @@ class Inspecting:
             }
         about = About(statement=seen.held.capture, log=organ.origin, index=seen.held.index)
         return organ.admission.make("inspected", body, about, seen.previous)
+
+
+class Inspected(msgspec.Struct, frozen=True, kw_only=True, tag="inspected"):
+    """The piece is done in the transaction of its statement.
+
+    Attributes:
+        piece: as leased.
+    """
+
+    piece: Piece
+
+    def __call__(self, connection: Connection, _appended: list[Appended], /) -> None:
+        """End it."""
+        finish_piece(connection, self.piece)
 
 
 def _difference(one: Discrepancy) -> "JSONObject":

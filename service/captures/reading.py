@@ -9,14 +9,15 @@ import hashlib
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import UnsupportedOperation
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
 
+import msgspec
 from sqlalchemy import Connection
 
 from evidence.media.findings import Finding
@@ -107,7 +108,7 @@ class Reading:
                 "The content has arrived and is being put into the store.",
                 retry_after_s=_RETRY_S,
             )
-        kept = about[0].statement.body["object"]
+        kept = about[-1].statement.body["object"]
         if not isinstance(kept, dict):
             raise TypeError("a stored statement without an object passed its schema")
         version = kept.get("version")
@@ -195,27 +196,18 @@ class Reading:
                     "media_type": held.media_type,
                 },
             )
-            window = timedelta(seconds=self._context.settings.view_window_s)
-
-            def guard(connection: Connection, _statement: Statement) -> None:
-                """Another process of this deployment may have stated it meanwhile."""
-                noted = viewed_until(connection, organ.log_id, holder.name, subject)
-                if noted is not None and at < noted:
-                    raise AlreadyDone("This reading is logged already.")
-
-            def effects(connection: Connection, _appended: list[Appended]) -> None:
-                """The quarter of an hour begins with the statement."""
-                note_view(
-                    connection,
-                    log=organ.log_id,
-                    organ=organ.id,
-                    reader=holder.name,
-                    subject=subject,
-                    until=at + window,
-                )
-
+            window = Window(
+                log=organ.log_id,
+                organ=organ.id,
+                reader=holder.name,
+                subject=subject,
+                at=at,
+                until=at + timedelta(seconds=self._context.settings.view_window_s),
+            )
             try:
-                logged = log_custody(organ.admission, deed, guard=guard, effects=effects)
+                logged = log_custody(
+                    organ.admission, deed, guard=NotYetViewed(window=window), effects=window
+                )
                 require_logged(logged.result())
             except AlreadyDone:
                 return
@@ -243,6 +235,59 @@ class Reading:
             while len(self._locks) > _LOCKS:
                 self._locks.popitem(last=False)
             return lock
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True, tag="window"):
+    """The quarter of an hour that begins with the statement of a reading.
+
+    Attributes:
+        log: id of the log.
+        organ: the organ.
+        reader: who reads.
+        subject: what is read.
+        at: from when, UTC.
+        until: how long the same reading is not stated again, UTC.
+    """
+
+    log: str
+    organ: str
+    reader: str
+    subject: str
+    at: datetime
+    until: datetime
+
+    def __call__(self, connection: Connection, _appended: list[Appended], /) -> None:
+        """Note it."""
+        note_view(
+            connection,
+            log=self.log,
+            organ=self.organ,
+            reader=self.reader,
+            subject=self.subject,
+            until=self.until,
+        )
+
+
+class NotYetViewed(msgspec.Struct, frozen=True, kw_only=True, tag="not_yet_viewed"):
+    """Another process of this deployment may have stated the same reading meanwhile.
+
+    Attributes:
+        window: that would begin.
+    """
+
+    window: Window
+
+    def check(self, connection: Connection) -> Callable[[Statement], None]:
+        """Look once."""
+        window = self.window
+        noted = viewed_until(connection, window.log, window.reader, window.subject)
+
+        def check(_statement: Statement) -> None:
+            """Refuse to state it twice."""
+            if noted is not None and window.at < noted:
+                raise AlreadyDone("This reading is logged already.")
+
+        return check
 
 
 def pieces(stream: BinaryIO, first: int, end: int, sha256: str, size_bytes: int) -> Pieces:

@@ -11,11 +11,13 @@ statement is logged only while the lease holds. Inspection and time-stamp come a
 pieces of their own: sealing waits for nobody's opinion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 from sqlalchemy import Connection
 
 from evidence.errors import DigestMismatch, EvidenceError
@@ -156,23 +158,21 @@ class Ingest:
         """State that these are stored, in one submission (3, 4)."""
         if not kept:
             return {}
-        pieces = {one.capture: one.received.piece for one in kept}
-        leased: set[Piece] = set()
-
-        def guard(connection: Connection, statement: Statement) -> None:
-            """Only while the lease holds: else another worker states the same."""
-            if not leased:  # asked once, in the one transaction that all of them share
-                leased.update(still_leased(connection, list(pieces.values())))
-            if pieces[_subject(statement)] not in leased:
-                raise LeaseLost("Another worker has taken this work over.")
-
-        def effects(connection: Connection, appended: list[Appended]) -> None:
-            """Rows and following work, in the transaction of the statements."""
-            done = [pieces[_subject(one.pending.statement)] for one in appended]
-            self._leave_work(connection, organ, done)
-
+        pieces = tuple(one.received.piece for one in kept)
+        following = [INSPECT]
+        if organ.settings.stamp_captures and organ.settings.authorities:
+            following.append(STAMP)
+        effects = Sealed(
+            log=organ.log_id,
+            organ=organ.id,
+            pieces=pieces,
+            following=tuple(following),
+            at=self._context.clock(),
+        )
         made = [self._statement(organ, one) for one in kept]
-        outcomes = organ.admission.submit_own(made, guard=guard, effects=effects).result()
+        outcomes = organ.admission.submit_own(
+            made, guard=StillLeased(pieces=pieces), effects=effects
+        ).result()
         return _failed(kept, outcomes)
 
     def _statement(self, organ: Organ, one: _Kept) -> SignedStatement:
@@ -201,17 +201,60 @@ class Ingest:
         about = About(statement=upload.capture, log=organ.origin, index=one.received.index)
         return organ.admission.make("stored", body, about, one.received.previous)
 
-    def _leave_work(self, connection: Connection, organ: Organ, done: Sequence[Piece]) -> None:
-        at = self._context.clock()
+
+class StillLeased(msgspec.Struct, frozen=True, kw_only=True, tag="still_leased"):
+    """Only while the lease holds: else another worker states the same.
+
+    Attributes:
+        pieces: of the captures that the statements are about.
+    """
+
+    pieces: tuple[Piece, ...]
+
+    def check(self, connection: Connection) -> Callable[[Statement], None]:
+        """Ask once for all of them, in the transaction that they share."""
+        leased = {piece.subject for piece in still_leased(connection, self.pieces)}
+
+        def check(statement: Statement) -> None:
+            """Refuse a statement about a capture whose piece is not this worker's any more."""
+            if _subject(statement) not in leased:
+                raise LeaseLost("Another worker has taken this work over.")
+
+        return check
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True, tag="sealed"):
+    """What follows when content is stated to be stored: its row, the pieces' end, the next work.
+
+    Attributes:
+        log: id of the log.
+        organ: the organ.
+        pieces: of the whole submission; those of statements that were refused stay.
+        following: kinds of work that begin.
+        at: when it was stored, UTC.
+    """
+
+    log: str
+    organ: str
+    pieces: tuple[Piece, ...]
+    following: tuple[str, ...]
+    at: datetime
+
+    def __call__(self, connection: Connection, appended: list[Appended], /) -> None:
+        """Write it for what was logged."""
+        logged = {_subject(one.pending.statement) for one in appended}
+        done = [piece for piece in self.pieces if piece.subject in logged]
         captures = [piece.subject for piece in done]
-        mark_stored(connection, organ.log_id, captures, at)
+        mark_stored(connection, self.log, captures, self.at)
         finish_pieces(connection, done)
-        following = [INSPECT]
-        if organ.settings.stamp_captures and organ.settings.authorities:
-            following.append(STAMP)
-        for kind in following:
+        for kind in self.following:
             add_pieces(
-                connection, log=organ.log_id, organ=organ.id, kind=kind, subjects=captures, at=at
+                connection,
+                log=self.log,
+                organ=self.organ,
+                kind=kind,
+                subjects=captures,
+                at=self.at,
             )
 
 

@@ -18,7 +18,16 @@ from itertools import takewhile
 
 import typer
 
-from service.cli import captures, deployments, device, monitor, tokens, witness
+from service.cli import (
+    captures,
+    database,
+    deployments,
+    device,
+    keeping,
+    monitor,
+    tokens,
+    witness,
+)
 from service.cli.options import DEFECT, INTERRUPTED, NO, OK, UNDECIDED, UNWRITTEN, USAGE
 from service.cli.output import watched_streams
 from service.client.display import open_screen
@@ -32,10 +41,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(deployments.app)
+app.add_typer(keeping.app)
 app.add_typer(captures.app)
 app.add_typer(monitor.app)
 app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
+app.add_typer(database.app, name="db")
 app.add_typer(tokens.app, name="token")
 app.add_typer(witness.app, name="witness")
 
@@ -127,6 +138,7 @@ def _statuses() -> Mapping[type[Exception], int]:
     from service.setup.databases import SetupRefused
     from service.setup.demo import DemoBusy
     from service.setup.parties import PartyMalformed
+    from service.setup.postgres import ServerMissing
     from service.setup.registrar import Rejected, RequestRefused
     from service.tamper import TamperRefused
     from service.transparency.cosigning import WitnessRefused
@@ -140,6 +152,6 @@ def _statuses() -> Mapping[type[Exception], int]:
         ),
         **dict.fromkeys((PromisesUnreadable, StateRefused), USAGE),
         **dict.fromkeys(no, NO),
-        **dict.fromkeys((OpensslMissing, Unavailable), UNDECIDED),
+        **dict.fromkeys((OpensslMissing, ServerMissing, Unavailable), UNDECIDED),
         **dict.fromkeys((EvidenceError, Refusal, StorageError, StoreUnproven), NO),
     }

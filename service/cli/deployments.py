@@ -134,8 +134,9 @@ def serve(
     """Serve a deployment that `fengni init` made, in this process, until it is stopped."""
     import msgspec
 
+    from service.production import find_unsafe, require_production
     from service.serving import serve as run
-    from service.settings import find_unsafe, read_deployment, read_environment
+    from service.settings import read_deployment, read_environment
 
     settings = read_environment(folder=folder)
     given = {"host": host, "port": port}
@@ -143,6 +144,7 @@ def serve(
         settings, **{name: value for name, value in given.items() if value is not None}
     )
     deployment = read_deployment(settings)
+    require_production(settings, deployment)
 
     def listening() -> None:
         """Say where, and what not to rely on."""
@@ -165,6 +167,23 @@ def demo(
     from service.setup.running import run_demo
 
     run_demo(folder, port, open_screen())
+
+
+@app.command()
+def cluster(
+    local: Annotated[
+        bool, typer.Option("--local", help="Required: it runs on this machine, and only there.")
+    ] = False,
+    folder: Annotated[Path, typer.Option(help="Where the cluster lies.")] = Path(".cluster"),
+    web: Annotated[int, typer.Option(min=1, max=16, help="How many web nodes.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=16, help="How many worker processes.")] = 0,
+) -> None:
+    """Run a trial of many machines on this one: databases, object store, nodes, a TLS proxy."""
+    from service.setup.clustering import run_cluster
+
+    if not local:
+        raise Misused("There is only `fengni cluster --local`; for real machines see deploy/.")
+    run_cluster(folder, web=web, workers=workers, screen=open_screen())
 
 
 @app.command()

@@ -48,6 +48,8 @@ from service.doctor.stores import (
     check_stated,
 )
 from service.doctor.work import check_work
+from service.objects import open_unproven
+from service.production import find_unsafe
 from service.settings import (
     AuthoritySettings,
     Deployment,
@@ -56,7 +58,6 @@ from service.settings import (
     Settings,
     SettingsInvalid,
     database_url,
-    find_unsafe,
     read_deployment,
 )
 from storage.db.engine import Database
@@ -90,7 +91,7 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
             found += _check_log(settings, deployment, organ, db, at)  # 3
         found += _asked("objects", lambda: check_objects(settings, lambda: at))  # 4
         found += _asked("objects", lambda: check_kept(settings, deployment.organs, db, at))
-        found += _asked("captures", lambda: check_captures(places, deployment.organs, db))
+        found += _asked("captures", lambda: _check_captures(settings, deployment, db, at))
         found += _asked("work", lambda: check_work(settings, deployment, db, at))
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
@@ -118,8 +119,9 @@ def exit_code(found: list[Diagnosis]) -> int:
 
 def _check_settings(settings: Settings, deployment: Deployment) -> Findings:
     yield passed("settings", f"The deployment {deployment.audience} is complete and well formed.")
+    answer = failed if settings.mode == "production" else noted
     for unsafe in find_unsafe(settings, deployment):
-        yield noted("settings.development", f"For development only: {unsafe}.")
+        yield answer("settings.development", f"For development only: {unsafe} [{unsafe.code}].")
 
 
 def _check_log(
@@ -136,6 +138,13 @@ def _check_log(
     finally:
         texts.close()
     return found + _asked("witness", lambda: check_cosignatures(settings, organ, db, at))
+
+
+def _check_captures(
+    settings: Settings, deployment: Deployment, db: Database, at: datetime
+) -> Findings:
+    objects = open_unproven(settings, lambda: at)
+    return check_captures(Places(settings.folder), objects, deployment.organs, db)
 
 
 def _check_authority(

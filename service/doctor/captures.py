@@ -31,7 +31,7 @@ from storage.db.engine import Database
 from storage.db.tables import outbox, uploads
 from storage.db.tables import records as record_rows
 from storage.errors import StorageError
-from storage.objects.local import LocalObjects
+from storage.objects import ObjectStore
 from storage.records import StoredRecord
 
 _PIECE_ROWS = 500
@@ -69,9 +69,10 @@ class _Piece:
     work: frozenset[tuple[str, str]]
 
 
-def check_captures(places: Places, organs: Sequence[OrganSettings], db: Database) -> Findings:
+def check_captures(
+    places: Places, objects: ObjectStore, organs: Sequence[OrganSettings], db: Database
+) -> Findings:
     """Do the steps of the module's procedure."""
-    objects = LocalObjects(places.objects)
     wrong, count = Listed("captures.content"), 0
     for log in (log for organ in organs for log in organ.logs):
         for piece in _pieces(db, log.id):
@@ -129,7 +130,7 @@ def _piece(connection: Connection, log: str, found: Sequence[StoredRecord]) -> _
 
 
 def _faults(
-    places: Places, objects: LocalObjects, piece: _Piece, record: StoredRecord, raw: bytes | None
+    places: Places, objects: ObjectStore, piece: _Piece, record: StoredRecord, raw: bytes | None
 ) -> Iterator[str]:
     row = piece.rows.get(record.statement_id)
     if row is None:
@@ -179,7 +180,7 @@ def _work_faults(piece: _Piece, row: _Row) -> Iterator[str]:
         yield "it was never inspected, and nothing is left that would."
 
 
-def _lies(places: Places, objects: LocalObjects, row: _Row) -> bool:
+def _lies(places: Places, objects: ObjectStore, row: _Row) -> bool:
     """Whether content that has come is there: first staged, then an object."""
     if places.waiting(row.id, row.sha256).is_file():
         return True

@@ -1,8 +1,8 @@
 """The object store against what the log says that it holds.
 
     1. what lies there is noted by name, and what no call of the store made is reported
-    2. every `stored` and `inspected` statement and every quarantine is read from the log; what it
-       names must be there, with its size
+    2. every `stored` and `inspected` statement, every scrub's report and every quarantine is read
+       from the log; what it names must be there, with its size
     3. what lies there is re-hashed
     4. what lies there and no statement names is reported
 
@@ -35,7 +35,7 @@ from storage.records import StoredRecord
 _PIECE_BYTES = 1024 * 1024
 _MOST_BYTES = 1024 * 1024 * 1024
 _PIECE_ROWS = 500
-_KINDS = ("stored", "inspected", "custody")
+_KINDS = ("stored", "inspected", "custody", "check")
 _Objects = LocalObjects | S3Objects
 
 
@@ -154,6 +154,8 @@ def _named_by(record: StoredRecord, statement: Statement) -> Iterator[_Named]:
         yield _kept(capture, "the content", body["object"], "name")
     elif statement.kind == "inspected" and "output" in body:
         yield _kept(capture, "the inspection's output", body["output"], "sha256")
+    elif statement.kind == "check" and "report" in body:
+        yield _kept(capture, "the report of a scrub", body["report"], "sha256")
     elif statement.kind == "custody" and body["event"] == "quarantined" and "content" in body:
         reason = str(body.get("reason", ""))
         yield _kept(capture, "a quarantined transfer", body["content"], "sha256", reason)

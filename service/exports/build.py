@@ -28,7 +28,7 @@ from evidence.tlog.proof import TlogProof, parse_tlog_proof
 from storage import records
 from storage.db.engine import Database
 from storage.errors import IntegrityAlarm, NotFound
-from storage.log import Log
+from storage.log import OpenLog
 from storage.objects import ObjectStore
 from storage.records import Stamped, StoredRecord
 
@@ -51,7 +51,7 @@ class Shelf:
     """
 
     db: Database
-    log: Log
+    log: OpenLog
     log_id: str
     log_key: VerifierKey
     policy: Policy | None
@@ -145,6 +145,7 @@ def choose_anchor(shelf: Shelf, above: int) -> Anchor:
         tokens = _tokens(shelf, Stamped.CHECKPOINT, cosigned.size)
         complete = len(tokens) >= max(1, shelf.authorities)
         return Anchor(size=cosigned.size, note=cosigned.note, tokens=tokens, complete=complete)
+    shelf.log.reach(above + 1)
     head = shelf.log.latest()
     if head.size <= above:
         raise NotFound("no checkpoint covers the statement yet")

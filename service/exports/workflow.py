@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 from sqlalchemy import Connection
 
 from evidence.canonical import JSONObject
@@ -70,8 +71,22 @@ def request_export(
     )
     made = [make_custody(organ.admission, deed) for deed in _deeds(context, organ, export)]
 
-    def effects(connection: Connection, _appended: list[Appended]) -> None:
-        """The export exists if and only if its custody statements do."""
+    require_logged(organ.admission.submit_own(made, effects=Requested(export=export)).result())
+    return export
+
+
+class Requested(msgspec.Struct, frozen=True, kw_only=True, tag="export_requested"):
+    """The export exists if and only if its custody statements do.
+
+    Attributes:
+        export: pending.
+    """
+
+    export: Export
+
+    def __call__(self, connection: Connection, _appended: list[Appended], /) -> None:
+        """Write its row, and the work of making it."""
+        export = self.export
         add_export(connection, export)
         add_pieces(
             connection,
@@ -81,9 +96,6 @@ def request_export(
             subjects=[export.id],
             at=export.created_at,
         )
-
-    require_logged(organ.admission.submit_own(made, effects=effects).result())
-    return export
 
 
 def package_path(context: Context, export_id: str) -> Path:

@@ -1,8 +1,8 @@
-"""Processes that stand beside the demo: started, watched, and never left behind.
+"""Processes that stand beside the demo or make up a cluster: started, watched, never left behind.
 
-Does: starts our modules as children with a log file each, waits until they say that they are
-ready, starts them again where they listened, and ends them by their own ids. Refuses to end any
-process that it did not start.
+Does: starts our modules and foreign programs as children with a log file each, waits until they
+are ready, starts them again where they listened, and ends them by their own ids. Refuses to end
+any process that it did not start.
 """
 
 import os
@@ -11,11 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from service.settings import environment_with
+from service.setup.child import PROGRAM
 
 _READY = re.compile(r"ready on http://127\.0\.0\.1:([0-9]+)")
 _START_TIMEOUT_S = 30.0
@@ -28,14 +31,46 @@ class ChildFailed(Exception):
     """A child ended, or did not become ready; the message names it and its log file."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A foreign program, and how it is treated.
+
+    Attributes:
+        command: its path and all its arguments.
+        ready: tells whether it serves; asked again and again after its start.
+        folder: where it runs.
+        end: the signal that ends it with its own children, without `SIG`; it also gets it when
+            its parent dies.
+        account: user and group under which it runs; None for this process's own.
+    """
+
+    command: tuple[str, ...]
+    ready: Callable[[], bool]
+    folder: Path
+    end: str = "TERM"
+    account: tuple[int, int] | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What `service.setup.child` is told."""
+        user = ":".join(map(str, self.account)) if self.account else ":"
+        return PROGRAM, f"{self.end}:{user}", str(self.folder), *self.command
+
+
 @dataclass(slots=True)
 class _Child:
-    """One child: what is run, where it listens (0: where it likes), and its process now."""
+    """One child: how it is spawned, where it listens (0: where it likes), and its process now."""
 
-    module: str
     arguments: tuple[str, ...]
-    port: int
+    port: int | None
+    environment: Mapping[str, str] | None
+    program: Program | None
     process: "subprocess.Popen[bytes]"
+
+    @property
+    def end(self) -> signal.Signals:
+        """What asks it to end."""
+        return signal.Signals[f"SIG{self.program.end if self.program else 'TERM'}"]
 
 
 class Children:
@@ -60,27 +95,57 @@ class Children:
         trace: TracebackType | None,
     ) -> None:
         for child in reversed(self._running.values()):
-            _end(child.process)
+            _end(child.process, child.end)
 
     def start(
-        self, name: str, module: str, arguments: Sequence[str | Path], *, port: int = 0
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str | Path],
+        *,
+        port: int | None = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start a module of ours as a child; its output goes to `NAME.log`.
 
         Args:
             name: of the child.
-            module: takes `--port` besides its arguments.
+            module: takes `--port` besides its arguments, if it listens.
             arguments: the others.
-            port: where it is to listen on 127.0.0.1; 0 lets it choose.
+            port: where it is to listen on 127.0.0.1; 0 lets it choose; None for one that does not.
+            environment: variables beside this process's own.
         """
-        words = tuple(map(str, arguments))
-        process = self._spawn(name, module, words, port)
-        self._running[name] = _Child(module=module, arguments=words, port=port, process=process)
+        words = (module, *map(str, arguments))
+        process = self._spawn(name, words, port, environment)
+        self._running[name] = _Child(words, port, environment, None, process)
+
+    def start_program(self, name: str, program: Program) -> None:
+        """Start a foreign program as a child; its output goes to `NAME.log`."""
+        process = self._spawn(name, program.words, None, None)
+        self._running[name] = _Child(program.words, None, None, program, process)
 
     def restart(self, name: str) -> None:
         """Start a child that ended again, where it listened before; waits for nothing."""
         child = self._running[name]
-        child.process = self._spawn(name, child.module, child.arguments, child.port)
+        child.process = self._spawn(name, child.arguments, child.port, child.environment)
+
+    def pid(self, name: str) -> int:
+        """The process id of a child now."""
+        return self._running[name].process.pid
+
+    def wait_ready(self, name: str) -> None:
+        """Wait until a child says that it is ready, or its probe does.
+
+        Raises:
+            ChildFailed: it ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self.is_ready(name):
+            for one in self._running:
+                self.require_alive(one)
+            if time.monotonic() > deadline:
+                raise ChildFailed(f"{name} did not become ready; see {self._log_path(name)}.")
+            time.sleep(_PAUSE_S)
 
     def address(self, name: str) -> str:
         """Wait until a child says where it is ready, and return that address.
@@ -88,17 +153,16 @@ class Children:
         Raises:
             ChildFailed: it ended, or said nothing in time.
         """
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self.is_ready(name):
-                return f"http://127.0.0.1:{self._running[name].port}"
-            for one in self._running:
-                self.require_alive(one)
-            time.sleep(_PAUSE_S)
-        raise ChildFailed(f"{name} did not become ready; see {self._log_path(name)}.")
+        self.wait_ready(name)
+        return f"http://127.0.0.1:{self._running[name].port}"
 
     def is_ready(self, name: str) -> bool:
-        """Whether a child has said since its start that it is ready."""
+        """Whether a child has said since its start that it is ready, or its probe says so."""
+        child = self._running[name]
+        if child.program is not None:
+            return child.process.poll() is None and child.program.ready()
+        if child.port is None:  # nobody waits for one that does not listen
+            return child.process.poll() is None
         found = _READY.search(self._log_path(name).read_text("utf-8", "replace"))
         if found:
             self._running[name].port = int(found[1])
@@ -131,15 +195,21 @@ class Children:
             raise ChildFailed(end)
 
     def _spawn(
-        self, name: str, module: str, arguments: Sequence[str], port: int
+        self,
+        name: str,
+        words: Sequence[str],
+        port: int | None,
+        environment: Mapping[str, str] | None,
     ) -> "subprocess.Popen[bytes]":
-        ours = [sys.executable, "-m", "service.setup.child", str(os.getpid()), module]
+        listening = () if port is None else ("--port", str(port))
+        ours = (sys.executable, "-m", "service.setup.child", str(os.getpid()))
         with self._fresh_log(name).open("wb") as log:
             return subprocess.Popen(  # noqa: S603  our own module
-                [*ours, *arguments, "--port", str(port)],
+                [*ours, *words, *listening],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=environment_with(environment or {}),
                 start_new_session=True,  # Ctrl-C is for the parent alone
             )
 
@@ -154,11 +224,11 @@ class Children:
         return self._log_folder / f"{name}.log"
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
     """Ask politely, wait, then insist."""
     if child.poll() is not None:
         return
-    child.send_signal(signal.SIGTERM)
+    child.send_signal(how)
     try:
         child.wait(_END_TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -61,8 +61,7 @@ def prepare_databases(databases: Databases, places: Places) -> None:
     Raises:
         Unavailable: one of them does not answer.
     """
-    url = databases.url or places.database_url
-    migrate(databases.owner_url or url, service_role=_role(url, databases.owner_url))
+    migrate_database(databases.url or places.database_url, databases.owner_url)
     if databases.heads_url is not None:
         owner = databases.heads_owner_url
         heads = Database(owner or databases.heads_url)
@@ -70,6 +69,15 @@ def prepare_databases(databases: Databases, places: Places) -> None:
             prepare_heads(heads, service_role=_role(databases.heads_url, owner))
         finally:
             heads.close()
+
+
+def migrate_database(url: str, owner_url: str | None) -> None:
+    """Bring one database to the newest schema, and give the service's role what it needs.
+
+    Raises:
+        Unavailable: it does not answer.
+    """
+    migrate(owner_url or url, service_role=_role(url, owner_url))
 
 
 def require_unused(databases: Databases, log: str, origin: str) -> None:
@@ -90,7 +98,7 @@ def require_unused(databases: Databases, log: str, origin: str) -> None:
 def _knows(url: str, log: str) -> bool:
     db = Database(url)
     try:
-        db.require_newest()
+        db.require_schema()
         with db.read() as connection:
             return records.log_of(connection, log) is not None
     except Unavailable:  # nothing was migrated there; whether it answers, the migration will show

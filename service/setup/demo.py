@@ -15,7 +15,7 @@ token that they are none.
 
 import fcntl
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -140,10 +140,10 @@ def make_demo(demo: Demo) -> None:
             Authority(name=name, url=_NOWHERE, root=root, development=True)
             for name, root in roots.items()
         ),
-        witnesses=lambda log_keys: _make_witnesses(making, log_keys),
+        witnesses=lambda log_keys: make_witnesses(making, WITNESSES, log_keys),
         development=True,
     )
-    create_deployment(plan, more=lambda context, desk: _enrol_people(making, context, desk))
+    create_deployment(plan, more=lambda context, desk: enrol_people(making, context, desk))
     if folder.exists():
         folder.rmdir()
     making.rename(folder)
@@ -164,7 +164,7 @@ def start_demo(demo: Demo, children: Children) -> tuple[str, ...]:
     for name, module in parties.items():
         children.start(name, f"service.transparency.{module}", [demo.folder / name])
     addresses = {name: children.address(name) for name in parties}
-    write_deployment(demo.server, _with_addresses(deployment, addresses))
+    write_deployment(demo.server, with_addresses(deployment, addresses))
     arguments = ["serve", demo.server, "--host", "127.0.0.1"]
     children.start(SERVER, "service.cli", arguments, port=demo.port)
     children.address(SERVER)
@@ -182,38 +182,55 @@ def parties_of(deployment: Deployment) -> dict[str, str]:
 
 def write_client_config(demo: Demo, path: Path, token: str) -> ClientConfig:
     """Tell the command line where the demo is, so that it needs no options."""
-    deployment = read_deployment(read_environment(folder=demo.server))
-    folder = demo.folder.resolve()
-    config = ClientConfig(
-        server=demo.address,
-        token=token,
-        audience=deployment.audience,
-        organ=ORGAN,
-        log=LOG,
-        origin=deployment.organs[0].log.origin,
-        device_key_file=str(folder / "people" / f"{DEVICE}.pem"),
-        known_keys_file=str(folder / SERVER / KNOWN_KEYS_FILE),
-        journal_folder=str(folder / "journal"),
-        demo_folder=str(folder),
-    )
+    config = client_config(demo.folder.resolve(), demo.server.name, demo.address, token)
+    config = msgspec.structs.replace(config, demo_folder=str(demo.folder.resolve()))
     write_config(path, config)
     return config
 
 
+def client_config(folder: Path, server: str, address: str, token: str) -> ClientConfig:
+    """What the device of a demo or a trial must know.
+
+    Args:
+        folder: with `people/` and `journal/`, absolute.
+        server: the deployment's folder in it.
+        address: where requests go.
+        token: of the device.
+    """
+    deployment = read_deployment(read_environment(folder=folder / server))
+    [organ] = deployment.organs
+    return ClientConfig(
+        server=address,
+        token=token,
+        audience=deployment.audience,
+        organ=organ.id,
+        log=organ.log.id,
+        origin=organ.log.origin,
+        device_key_file=str(folder / "people" / f"{DEVICE}.pem"),
+        known_keys_file=str(folder / server / KNOWN_KEYS_FILE),
+        journal_folder=str(folder / "journal"),
+    )
+
+
 def provide_token(demo: Demo, holder: str) -> str:
     """The holder's bearer token; a new one where there is none or it ends soon."""
-    path = demo.folder / "people" / f"{holder}.token.json"
+    return token_of(demo.folder / "people", Places(demo.server).database_url, ORGAN, holder)
+
+
+def token_of(people: Path, database_url: str, organ: str, holder: str) -> str:
+    """The holder's bearer token from a folder; a new one where there is none or it ends soon."""
+    path = people / f"{holder}.token.json"
     at = system_clock()
     if path.exists():
         token = msgspec.json.decode(path.read_bytes(), type=_Token)
         if at < token.expires_at - _TOKEN_RENEWED:
             return token.secret
-    db = Database(Places(demo.server).database_url)
+    db = Database(database_url)
     try:
         with db.write() as connection:
             issued = issue_token(
                 connection,
-                organ=ORGAN,
+                organ=organ,
                 holder=holder,
                 scopes=_SCOPES.get(holder, (Scope.READ, Scope.VIEW, Scope.EXPORT)),
                 lifetime_s=int(_TOKEN_LIFETIME.total_seconds()),
@@ -226,13 +243,13 @@ def provide_token(demo: Demo, holder: str) -> str:
     return issued.secret
 
 
-def provide_photos(demo: Demo) -> dict[Path, Claim]:
+def provide_photos(photos_folder: Path) -> dict[Path, Claim]:
     """The rendered photos with what the device claims of each; rendered at the first call."""
-    index = demo.photos / "claims.json"
+    index = photos_folder / "claims.json"
     if not index.exists():
         photos: list[_Photo] = []
         for photo in render_photos(system_clock() - _FIRST_PHOTO_AGO):
-            write_private(demo.photos / photo.name, photo.data)
+            write_private(photos_folder / photo.name, photo.data)
             place: dict[str, int | str] = {
                 "lat_e7": photo.lat_e7,
                 "lon_e7": photo.lon_e7,
@@ -250,7 +267,7 @@ def provide_photos(demo: Demo) -> dict[Path, Claim]:
             )
         write_private(index, msgspec.json.encode(photos))
     return {
-        demo.photos / photo.name: Claim(
+        photos_folder / photo.name: Claim(
             mode="attended",
             task=TASK,
             officer=OFFICER,
@@ -277,7 +294,10 @@ def hold_demo(folder: Path) -> Generator[None]:
         yield
 
 
-def _make_witnesses(making: Path, log_keys: tuple[VerifierKey, ...]) -> tuple[Witness, ...]:
+def make_witnesses(
+    folder: Path, names: Sequence[str], log_keys: tuple[VerifierKey, ...]
+) -> tuple[Witness, ...]:
+    """Make witnesses with folders of their own; where they listen, their start will show."""
     log_vkeys = [key.encode() for key in log_keys]
     return tuple(
         Witness(
@@ -285,31 +305,32 @@ def _make_witnesses(making: Path, log_keys: tuple[VerifierKey, ...]) -> tuple[Wi
             url=_NOWHERE,
             keys=tuple(
                 parse_vkey(vkey)
-                for vkey in create_witness(making / name, f"demo.example/{name}", log_vkeys)
+                for vkey in create_witness(folder / name, f"demo.example/{name}", log_vkeys)
             ),
             development=True,
         )
-        for name in WITNESSES
+        for name in names
     )
 
 
-def _enrol_people(making: Path, context: Context, desk: Desk) -> None:
+def enrol_people(folder: Path, context: Context, desk: Desk) -> None:
+    """Make the keys of a device, an officer and a reviewer, and have them enrolled."""
     for holder, role in PEOPLE.items():
         signer = P256Signer.generate()
-        create_private(making / "people" / f"{holder}.pem", signer.to_pem())
+        create_private(folder / "people" / f"{holder}.pem", signer.to_pem())
         request = request_key(
             signer,
             audience=desk.audience,
-            organ=ORGAN,
+            organ=desk.organ,
             role=role,
             holder=holder,
             at=context.clock(),
             salt=fresh_salt(),
         )
-        desk.enrol(request, lambda signed: submit_offline(context, ORGAN, signed))
+        desk.enrol(request, lambda signed: submit_offline(context, desk.organ, signed))
 
 
-def _with_addresses(deployment: Deployment, addresses: dict[str, str]) -> Deployment:
+def with_addresses(deployment: Deployment, addresses: dict[str, str]) -> Deployment:
     """The deployment with the addresses at which the processes listen this time."""
     return msgspec.structs.replace(
         deployment,

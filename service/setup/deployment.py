@@ -12,7 +12,7 @@ behind. Refuses a folder that holds anything, and a registrar's folder that is t
 
 import base64
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -100,6 +100,7 @@ class Plan:
         valid_days: for how long known-keys.json is trusted.
         development: whether all of it is for a demonstration only.
         databases: where database and heads are, where they are no files in the folder.
+        variables: settings that win over the environment's, such as those of a bucket.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class Plan:
     valid_days: int = 730
     development: bool = False
     databases: Databases = IN_THE_FOLDER
+    variables: Mapping[str, str] | None = None
 
 
 def create_deployment(plan: Plan, *, more: Callable[[Context, Desk], None] | None = None) -> None:
@@ -143,7 +145,7 @@ def create_deployment(plan: Plan, *, more: Callable[[Context, Desk], None] | Non
     )
     try:
         deployment = _write_settings(plan, making, desk)
-        settings = read_environment(folder=making)
+        settings = read_environment(folder=making, variables=plan.variables)
         _make_stores(plan, settings, deployment)
         context = open_context(settings)
         try:

@@ -57,7 +57,7 @@ def run_demo(folder: Path, port: int, screen: Screen) -> None:
     """
     demo = Demo(folder=folder.absolute(), port=port)
     require_free_port("127.0.0.1", port)
-    with _ending_on_signals():
+    with ending_on_signals():
         make_demo(demo)
         with hold_demo(demo.folder), Children(demo.folder / "logs") as children:
             token = provide_token(demo, DEVICE)
@@ -71,7 +71,7 @@ def run_demo(folder: Path, port: int, screen: Screen) -> None:
 
 def _hand_in_photos(demo: Demo, config: Path, screen: Screen) -> None:
     """As the demo's device, through the front door; what was handed in before stays as it is."""
-    claims = provide_photos(demo)
+    claims = provide_photos(demo.photos)
     wish = Wish(
         files=tuple(claims),
         claim=Claim(task=TASK, officer=OFFICER),
@@ -112,7 +112,7 @@ def _stay(children: Children, parties: Sequence[str], screen: Screen) -> None:
 
 
 @contextmanager
-def _ending_on_signals() -> Generator[None]:
+def ending_on_signals() -> Generator[None]:
     """End in order on SIGTERM and Ctrl-C."""
 
     def end(_number: int, _frame: FrameType | None) -> None:

@@ -32,12 +32,12 @@ from evidence.tlog.checkpoint import check_origin, open_checkpoint
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import LogLine, Policy
 from service.context import (
-    candidate_of,
     log_stores,
     open_context,
     open_heads,
     system_clock,
 )
+from service.joining import candidate_of
 from service.key_files import log_signer, witness_policy
 from service.private_files import create_private, write_private
 from service.settings import (

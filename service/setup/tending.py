@@ -32,7 +32,13 @@ class Tending:
     """Looks after some of the children."""
 
     def __init__(
-        self, children: Children, names: Sequence[str], say: Callable[[str], None], now: float
+        self,
+        children: Children,
+        names: Sequence[str],
+        say: Callable[[str], None],
+        now: float,
+        *,
+        others: str = "the server goes on",
     ) -> None:
         """Look after children that run.
 
@@ -41,7 +47,9 @@ class Tending:
             names: of those that are started again.
             say: tells the person at the console one sentence.
             now: seconds on a clock that only goes forward.
+            others: what is said of everybody else when one of them fell.
         """
+        self._others = others
         self._children = children
         self._say = say
         self._lives = {name: _Life(since=now) for name in names}
@@ -78,4 +86,4 @@ class Tending:
             return
         pause_s = _FIRST_PAUSE_S * 2 ** (life.falls - 1)
         life.due = now + pause_s
-        self._say(f"{end} It is started again in {pause_s:g} s; the server goes on.")
+        self._say(f"{end} It is started again in {pause_s:g} s; {self._others}.")

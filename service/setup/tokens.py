@@ -107,7 +107,7 @@ def _writing(settings: Settings) -> Generator[tuple[Connection, Deployment]]:
     deployment = read_deployment(settings)
     db = Database(database_url(settings, deployment))
     try:
-        db.require_newest()
+        db.require_schema()
         with db.write() as connection:
             yield connection, deployment
     finally:

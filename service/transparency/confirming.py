@@ -9,6 +9,9 @@ old, so a log that has witnesses signs nothing before they were heard:
     4. else it is open for reading alone, and they are asked again, until 2 or 3; by then the
        service runs, so 2 halts the log and the process stays to say so
 
+Where several nodes may lead a log, whoever takes it over does the same, each time, before it signs
+(`storage.log.joined`); here it is only waited for.
+
 An answer below what the same witness has cosigned in our own database is none: it has forgotten.
 
 Does: asks, compares, confirms or halts, and lets the organ begin its work. Refuses to be
@@ -23,7 +26,7 @@ from sqlalchemy import and_, func, or_, select
 from evidence.errors import EvidenceError
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
-from service.context import Context, Heard, Organ
+from service.context import Context, Organ
 from service.logs import get_logger
 from service.settings import OrganSettings, SettingsInvalid, WitnessSettings
 from service.transparency.witness_client import (
@@ -36,7 +39,8 @@ from service.transparency.workflow import witness_keys, witness_names
 from storage.db.engine import Database
 from storage.db.tables import cosignatures
 from storage.errors import LogRolledBack
-from storage.log import WitnessAnswer
+from storage.log import Log, WitnessAnswer
+from storage.log.part import Heard
 
 TIMEOUT_S = 3.0
 _FIRST_PAUSE_S = 0.25
@@ -116,16 +120,19 @@ class Confirming:
         return None if len(self._begun) == len(self._context.organs) else self._begun
 
     def start(self) -> None:
-        """Let those begin whose logs are confirmed, and go on asking for the others.
+        """Let those begin whose logs are confirmed here, and go on looking at the others.
+
+        A log that another node leads may be without a leader for a while: its organ begins, and
+        states what it has to state, as soon as somebody answers.
 
         Raises:
             StorageError: an organ could not begin.
         """
         for organ in self._waiting:
-            if organ.log.status().confirmed:
-                self._let_begin(organ)
-            else:
+            if not organ.log.status().confirmed:
                 _log.error("log_unconfirmed", log=organ.log_id)
+            elif organ.log.leads:
+                self._let_begin(organ)
         if self._waiting:
             self._thread.start()
 
@@ -147,11 +154,12 @@ class Confirming:
 
     def _look(self, organ: Organ) -> None:
         """Steps 2 and 3 of the module for one log."""
-        heard = ask_witnesses(organ.settings, organ.log_keys, organ.policy, self._context.db)
-        try:
-            organ.log.confirm(heard.answers, enough=heard.enough)
-        except LogRolledBack as alarm:
-            _log.error("log_rolled_back", log=organ.log_id, detail=alarm.detail)
+        if isinstance(organ.log, Log):  # the other sort asks by itself, whenever it leads
+            heard = ask_witnesses(organ.settings, organ.log_keys, organ.policy, self._context.db)
+            try:
+                organ.log.confirm(heard.answers, enough=heard.enough)
+            except LogRolledBack as alarm:
+                _log.error("log_rolled_back", log=organ.log_id, detail=alarm.detail)
         status = organ.log.status()
         if status.halted is not None:  # only a new start looks at everything again
             self._leave(organ)

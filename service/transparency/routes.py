@@ -23,7 +23,7 @@ from service.guards import Caller, needs
 from service.law.permissions import Scope
 from service.problems import Problem
 from storage.errors import NotFound
-from storage.log import Log
+from storage.log import OpenLog
 from storage.log.closed import ClosedLog
 
 _IMMUTABLE = "public, max-age=31536000, immutable"
@@ -123,7 +123,7 @@ def _view(
     )
 
 
-def _readable(log: str, request: AnyRequest, context: Context) -> tuple[Log | ClosedLog, bool]:
+def _readable(log: str, request: AnyRequest, context: Context) -> tuple[OpenLog | ClosedLog, bool]:
     """A log that the caller may read, and whether all may; another's private one is not there."""
     if log in context.closed:
         ended = context.closed[log]

@@ -148,8 +148,13 @@ class Attesting:
             self._thread.join()
 
     def attest(self, organ: Organ) -> bool:
-        """Ask everybody who is due about one log; returns whether somebody still owes an answer."""
+        """Ask everybody who is due about one log; returns whether somebody still owes an answer.
+
+        Only the node that leads the log asks; whoever takes it over goes on.
+        """
         status = organ.log.status()
+        if not status.leads:
+            return False
         size = status.published_size
         if size == 0 or not status.confirmed:
             return False

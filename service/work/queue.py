@@ -221,16 +221,6 @@ def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[P
     return frozenset(p for p in pieces if (p.id, p.owner, p.attempts) in leased)
 
 
-def require_lease(connection: Connection, piece: Piece) -> None:
-    """Demand that the piece is still this worker's.
-
-    Raises:
-        LeaseLost: the lease ran out and another worker took it, or it is done.
-    """
-    if piece not in still_leased(connection, [piece]):
-        raise LeaseLost("Another worker has taken this work over.")
-
-
 def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     """Done: the rows go; what was done is told by its statements.
 

@@ -2,7 +2,8 @@
 
 Does: opens SQLite (one machine) or PostgreSQL (many nodes) with the same promises, and brings a
 database to the newest schema. What the two do differently is in `storage.db.sqlite` and
-`storage.db.postgres`. Refuses any other database, and one whose schema is not the newest.
+`storage.db.postgres`. Refuses any other database, and one whose schema does not serve this
+version.
 
     sqlite:////var/lib/fengni/db/fengni.db                               one machine
     postgresql+psycopg://fengni@db.example/fengni?sslmode=verify-full    many nodes
@@ -13,7 +14,9 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from psycopg import Connection as PsycopgConnection
 from sqlalchemy import Connection, Table
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
@@ -21,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage.db import postgres, sqlite
 from storage.db.grants import grant
-from storage.db.migrations import current_revision, newest_revision, upgrade
+from storage.db.migrations import current_revision, newest_revision, serves, upgrade
 from storage.db.postgres import PostgresServer
 from storage.db.sqlite import SQLiteFile
 from storage.durable import keep_private
@@ -91,18 +94,35 @@ class Database:
             self._backend.take_turn(connection, turn)
             yield connection
 
-    def require_newest(self) -> None:
-        """Refuse a database that was not migrated; take others' rights from one that was.
+    def session(self) -> "PsycopgConnection[tuple[Any, ...]]":
+        """A connection of one's own to a server, each statement a transaction.
+
+        For work rows that promise nothing: no commit waits for the disk, and the server may
+        forget the last ones in a crash. For one thread, which closes it.
 
         Raises:
-            Unavailable: it is missing, or its schema is not the one of this version.
+            Unavailable: the server does not answer, or the database is a file.
+        """
+        if isinstance(self._backend, SQLiteFile):
+            raise Unavailable("a database file has no other nodes to talk to")
+        return self._backend.session()
+
+    def require_schema(self) -> None:
+        """Refuse a database on which this version may not work; take others' rights from a file.
+
+        A schema that is newer is taken where it says that it serves this version too, so that old
+        and new nodes may run side by side (ADR 0019).
+
+        Raises:
+            Unavailable: it is missing, was not migrated, or serves only newer versions.
         """
         self._backend.require_there()
         with self.read() as connection:
-            if current_revision(connection) != newest_revision():
-                raise Unavailable(
-                    "the database has not the schema of this version: `fengni migrate`"
-                )
+            if serves(connection):
+                return
+            if (current_revision(connection) or "") > newest_revision():
+                raise Unavailable("the database serves only newer versions: update this node")
+            raise Unavailable("the database has not the schema of this version: `fengni migrate`")
 
     def close(self) -> None:
         """Close every idle connection."""

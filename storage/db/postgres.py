@@ -12,10 +12,13 @@ kept waiting is unavailable; anything else is a mistake of ours and stays what i
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from types import MappingProxyType
+from typing import Any, Protocol, cast
 
+import psycopg
 from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -35,6 +38,9 @@ CONNECTIONS_MOST = 32
 """Of one process. A server for several of them needs as many times more."""
 
 _CONNECT_TIMEOUT_S = 10
+_CONNECTING: Mapping[str, Any] = MappingProxyType(
+    {"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "fengni"}
+)
 _SESSION = f"""SELECT
 set_config('synchronous_commit', CASE current_setting('synchronous_commit')
     WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
@@ -98,6 +104,19 @@ class PostgresServer:
     def require_there(self) -> None:
         """Nothing can be looked for without connecting, which the next step does."""
 
+    def session(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        """A connection of one's own, each statement a transaction; see `Database.session`.
+
+        Raises:
+            Unavailable: the server does not answer.
+        """
+        positional, named = self.engine.dialect.create_connect_args(self.engine.url)
+        with session_errors():
+            session = psycopg.connect(*positional, **{**named, **_CONNECTING}, autocommit=True)
+            session.execute(_SESSION.encode())
+            session.execute("SET synchronous_commit = off")
+        return session
+
     def named(self, error: DatabaseError) -> StorageError | None:
         """A fault of server, disk or locking under a name of ours; None for a mistake."""
         state = cast("_DriverError", error.orig).sqlstate or ""
@@ -106,6 +125,15 @@ class PostgresServer:
         if isinstance(error, OperationalError) or state in {_READ_ONLY, _IDLE_TOO_LONG}:
             return Unavailable("the database cannot be reached, read or written")
         return None
+
+
+@contextmanager
+def session_errors() -> Generator[None, None, None]:
+    """Give the faults of a session of one's own a name of ours, without what the server quotes."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise Unavailable("the database cannot be reached, read or written") from error
 
 
 def faults(connection: Connection, tables: Sequence[Table]) -> list[str]:
@@ -189,7 +217,7 @@ def _engine(url: str) -> Engine:
         max_overflow=CONNECTIONS_MOST - CONNECTIONS_KEPT,
         pool_timeout=LOCK_TIMEOUT_MS / 1000,
         hide_parameters=True,  # else an error's text would carry statements into logs
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "fengni"},
+        connect_args=dict(_CONNECTING),
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "handle_error", _without_rows)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Index,
@@ -20,6 +21,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -211,6 +214,22 @@ leaders = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("node", _NAME, nullable=False),
     Column("until", Moment, nullable=False),  # by the database's own clock
+    Column("channel", String(64), nullable=False, server_default=""),  # where it is woken
+    Column("taking", Boolean, nullable=False, server_default=true()),  # whether it signs
+)
+
+announcements = Table(
+    "announcements",  # statements handed in at one node for the node that leads; see log.mail
+    metadata,
+    Column("id", _ROW, primary_key=True, autoincrement=True),
+    Column("log", _NAME, nullable=False),
+    Column("channel", String(64), nullable=False),  # of the node that waits for the answer
+    Column("request", LargeBinary, nullable=False),
+    Column("answered", Boolean, nullable=False, server_default=false()),
+    Column("answer", LargeBinary),
+    Column("asked_at", Moment, nullable=False),  # by the database's own clock
+    Index(None, "log", "answered", "id"),
+    Index(None, "channel", "answered"),
 )
 
 exports = Table(
@@ -238,4 +257,23 @@ views = Table(
     Column("object", _ID, primary_key=True),
     Column("organ", _NAME, nullable=False),
     Column("until", Moment, nullable=False),
+)
+
+holdings = Table(
+    "holdings",  # what statements say is kept, and when it was last re-hashed; oldest comes first
+    metadata,
+    Column("log", _NAME, primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),  # of the statement
+    Column("organ", _NAME, nullable=False),
+    Column("capture", _ID),  # None for the reports of earlier runs
+    Column("capture_idx", BigInteger),
+    Column("kind", String(32), nullable=False),  # of the statement: stored, inspected, check
+    Column("object", _ID, nullable=False),
+    Column("version", String(255)),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("media_type", _NAME, nullable=False),
+    Column("draw", BigInteger, nullable=False),  # random: who comes first of those of one age
+    Column("checked_at", Moment, nullable=False),  # at first when it was stored and read back
+    Column("outcome", String(16)),  # ok, damaged, missing, repaired; None before the first run
+    Index(None, "organ", "checked_at", "draw"),
 )

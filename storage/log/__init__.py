@@ -15,27 +15,26 @@ its opener says that too few have answered, before `confirm`.
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from evidence.merkle import consistency_proof, inclusion_proof, tree_root
+from evidence.merkle import tree_root
 from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.note import VerifierKey
-from evidence.tlog.policy import Policy
-from storage import records
-from storage.errors import LogRolledBack, NotFound, Unavailable
+from storage.errors import LeadershipLost, LogRolledBack, StorageError, Unavailable
 from storage.log.cosigned import Cosignatures, CosignedCheckpoint
 from storage.log.creation import create_log
-from storage.log.leading import ALONE, Candidate, lead
+from storage.log.leading import ALONE, Candidate, Leadership, lead
+from storage.log.opened import LogStatus, OpenLog
 from storage.log.publisher import PERIOD_S, Publisher
+from storage.log.reading import LogReader
 from storage.log.recovery import Recovered, catch_up, compare, recover
-from storage.log.sequencer import Sequencer, receipt_of
-from storage.log.serving import published_tile
+from storage.log.sequencer import Sequencer
 from storage.log.submission import (
     Appended,
     CommittedHead,
+    Courier,
     LogStores,
     Outcome,
     PendingStatement,
@@ -49,9 +48,11 @@ __all__ = [
     "Candidate",
     "CommittedHead",
     "CosignedCheckpoint",
+    "Courier",
     "Log",
     "LogStatus",
     "LogStores",
+    "OpenLog",
     "Outcome",
     "PendingStatement",
     "Receipt",
@@ -64,27 +65,8 @@ MAX_UNPUBLISHED_LEAVES = 1 << 18
 """Beyond this new statements are sent away: publication fails, and memory is finite."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogStatus:
-    """How a log is doing.
-
-    Attributes:
-        size: number of leaves that were answered for.
-        published_size: number of leaves under the published checkpoint.
-        halted: why nothing is signed any more, or None.
-        confirmed: whether enough witnesses have told how far it was, so that it may sign.
-        publication: why the last publication failed, or None.
-    """
-
-    size: int
-    published_size: int
-    halted: Exception | None
-    confirmed: bool
-    publication: Exception | None
-
-
-class Log:
-    """One open log. Threads may share it."""
+class Log(LogReader, OpenLog):
+    """One open log that this process leads. Threads may share it."""
 
     def __init__(
         self,
@@ -93,15 +75,15 @@ class Log:
         log_keys: tuple[VerifierKey, ...],
         sequencer: Sequencer,
         publisher: Publisher,
+        leadership: Leadership,
         held: ExitStack,
     ) -> None:
         """Put together by `open`; begins to work."""
-        self._stores = stores
+        super().__init__(stores, recovered.tree, Cosignatures(stores, recovered.organ, log_keys))
         self._sequencer = sequencer
         self._publisher = publisher
-        self._tree = recovered.tree
+        self._leadership = leadership
         self._held = held
-        self.cosignatures = Cosignatures(stores, recovered.organ, log_keys)
         publisher.start(lambda: sequencer.head, sequencer.halt)
         publisher.wake()
         sequencer.start()
@@ -138,9 +120,9 @@ class Log:
             IntegrityAlarm: something of ours is damaged; `fsck` tells what.
         """
         stores.heads.require_apart(stores.db)
-        stores.db.require_newest()
+        stores.db.require_schema()
         with ExitStack() as opening:
-            leadership = opening.enter_context(lead(stores, candidate))
+            leadership = opening.enter_context(lead(stores, candidate, taking=confirmed))
             opening.enter_context(stores.heads.hold())
             recovered = recover(stores, signer.verifier_keys, witnessed)
             publisher = Publisher(
@@ -166,7 +148,7 @@ class Log:
                 sequencer.confirm()
             leadership.tell(sequencer.halt)
             held = opening.pop_all()
-        return cls(stores, recovered, signer.verifier_keys, sequencer, publisher, held)
+        return cls(stores, recovered, signer.verifier_keys, sequencer, publisher, leadership, held)
 
     def __enter__(self) -> Self:
         return self
@@ -223,15 +205,16 @@ class Log:
 
         Raises:
             LogRolledBack: one saw more, or something else; the log has halted.
+            LeadershipLost: the same, because another node leads by now.
             IntegrityAlarm: a tile that the comparison needs is damaged; nothing has changed.
         """
         try:
             compare(witnessed, self.latest().size, lambda size: tree_root(size, self._tree.node))
         except LogRolledBack as alarm:
-            self._sequencer.halt(alarm)
-            raise
+            raise self._halt_for(alarm) from alarm
         if enough:
             self._sequencer.confirm()
+            self._leadership.take()
 
     def require_taking(self) -> None:
         """Demand that statements are taken, before anything is made for the log.
@@ -245,81 +228,39 @@ class Log:
     def halt(self, reason: str) -> None:
         """Sign nothing more until a new start, which will look at everything.
 
+        Where another node leads by now, that node knows what is not known here: nobody put
+        anything back, and this process merely has to follow.
+
         Args:
             reason: what somebody outside knows and we do not, one sentence for the operator.
-        """
-        self._sequencer.halt(LogRolledBack(reason))
 
-    # ------------------------------------------------------------------ proving
+        Raises:
+            Unavailable: the database does not say who leads; nothing was changed.
+        """
+        self._halt_for(LogRolledBack(reason))
+
+    def _halt_for(self, alarm: LogRolledBack) -> StorageError:
+        """Halt for an alarm, or because another node leads, which explains it; returns which."""
+        reason: StorageError = alarm
+        try:
+            self._leadership.require_now()
+        except LeadershipLost as lost:
+            reason = lost
+        self._sequencer.halt(reason)
+        return reason
+
+    # ------------------------------------------------------------------ reading
 
     def latest(self) -> CommittedHead:
         """The newest tree that was answered for, with its signed note."""
         return self._sequencer.head
 
-    def receipt(self, statement_id: str, key_id: str) -> Receipt:
-        """The receipt that a statement got when it was logged, byte for byte.
+    def published_size(self) -> int:
+        """Number of leaves under the published checkpoint."""
+        return self._publisher.published_size
 
-        Raises:
-            NotFound: it is not logged, or its batch is not complete yet.
-            IntegrityAlarm: a tile or a checkpoint that it needs is damaged.
-        """
-        log = self._stores.log_id
-        with self._stores.db.read() as connection:
-            record = records.find_record(connection, log, statement_id)
-            if record is None or record.key_id != key_id:
-                raise NotFound("this statement is not in the log")
-            if record.committed_size > self.latest().size:
-                raise NotFound("this statement's batch is not complete yet")
-            signed = records.checkpoints_of(connection, log, [record.committed_size])
-        return receipt_of(record, signed[record.committed_size].note, self._tree)
-
-    def proof(self, index: int, size: int) -> list[bytes]:
-        """Inclusion proof of a leaf in the tree of a size, the leaf's sibling first.
-
-        Args:
-            index: 0 ≤ index < size.
-            size: at most that of `latest`.
-
-        Raises:
-            ValueError: outside these bounds.
-            IntegrityAlarm: a tile that it needs is damaged.
-        """
-        self._require_size(size)
-        return inclusion_proof(index, size, self._tree.node)
-
-    def consistency(self, old_size: int, new_size: int) -> list[bytes]:
-        """Proof that the tree of one size is a beginning of the tree of another.
-
-        Args:
-            old_size: 0 ≤ old_size ≤ new_size.
-            new_size: at most that of `latest`.
-
-        Raises:
-            ValueError: outside these bounds.
-            IntegrityAlarm: a tile that it needs is damaged.
-        """
-        self._require_size(new_size)
-        return consistency_proof(old_size, new_size, self._tree.node)
-
-    def newest_cosigned(self, index: int, policy: Policy) -> CosignedCheckpoint | None:
-        """See `Cosignatures.newest`."""
-        return self.cosignatures.newest(index, policy)
-
-    # ------------------------------------------------------------------ serving
-
-    def checkpoint(self) -> bytes:
-        """The published checkpoint with the cosignature lines known so far.
-
-        Raises:
-            NotFound: nothing is published yet.
-        """
-        if self._stores.tiles.checkpoint() is None:
-            raise NotFound("nothing is published yet")
-        return self.cosignatures.note(self._publisher.published_size)
-
-    def tile(self, path: str) -> bytes:
-        """See `serving.published_tile`."""
-        return published_tile(self._stores.tiles, path)
+    def reach(self, size: int) -> None:
+        """Nothing is to be looked for: this process alone makes it grow."""
 
     def publish(self) -> None:
         """Publish what is committed now, without waiting for the publisher's turn.
@@ -329,6 +270,16 @@ class Log:
         """
         self._publisher.publish(self.latest())
 
+    @property
+    def term(self) -> int:
+        """There is one."""
+        return 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process sequences it: it has not halted."""
+        return self._sequencer.fault is None
+
     def status(self) -> LogStatus:
         """How the log is doing, for health checks."""
         return LogStatus(
@@ -337,8 +288,5 @@ class Log:
             halted=self._sequencer.fault,
             confirmed=self._sequencer.confirmed,
             publication=self._publisher.fault,
+            leads=self.leads,
         )
-
-    def _require_size(self, size: int) -> None:
-        if size > self.latest().size:
-            raise ValueError("the log has not grown so far")

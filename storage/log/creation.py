@@ -34,7 +34,7 @@ def create_log(
         Unavailable: the head lies with the database, or a store does not answer.
     """
     stores.heads.require_apart(stores.db)
-    stores.db.require_newest()
+    stores.db.require_schema()
     with stores.db.write(stores.turn) as connection:
         newest = records.newest_checkpoint(connection, stores.log_id)
         if newest is None:

@@ -38,15 +38,22 @@ _PAUSE_S = 0.2
 
 _NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _TAKE = text(f"""
-INSERT INTO leaders (log, epoch, node, until) VALUES (:log, 1, :node, {_NOW_MS} + :lease_ms)
+INSERT INTO leaders (log, epoch, node, until, channel, taking)
+VALUES (:log, 1, :node, {_NOW_MS} + :lease_ms, :channel, :taking)
 ON CONFLICT (log) DO UPDATE
-SET epoch = leaders.epoch + 1, node = excluded.node, until = excluded.until
+SET epoch = leaders.epoch + 1, node = excluded.node, until = excluded.until,
+    channel = excluded.channel, taking = excluded.taking
 WHERE leaders.until <= {_NOW_MS}
 RETURNING epoch
 """)  # noqa: S608 - the clock's expression is ours
 _KEEP = text(f"""
-UPDATE leaders SET until = {_NOW_MS} + :lease_ms WHERE log = :log AND epoch = :epoch
+UPDATE leaders SET until = {_NOW_MS} + :lease_ms, taking = :taking
+WHERE log = :log AND epoch = :epoch
 RETURNING epoch
+""")  # noqa: S608 - the clock's expression is ours
+_STANDING = text(f"""
+SELECT node, channel, epoch, taking, (until - {_NOW_MS}) / 1000.0 AS left_s
+FROM leaders WHERE log = :log
 """)  # noqa: S608 - the clock's expression is ours
 
 
@@ -57,24 +64,46 @@ class Candidate:
     Attributes:
         node: for people who ask who leads, at most 128 characters.
         wait_s: how long another leader is waited for, which may have died a moment ago.
+        channel: where this process listens for others; empty where it does not.
     """
 
     node: str = "a process"
     wait_s: float = 0.0
+    channel: str = ""
 
 
 ALONE = Candidate()
 """For whoever has the only process."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Who leads a log, as its row says.
+
+    Attributes:
+        node: for people.
+        channel: where the leader is woken.
+        epoch: of its term.
+        taking: whether it signs: enough witnesses were heard.
+        left_s: seconds until others may try, by the database's clock; 0 or less: they may.
+    """
+
+    node: str
+    channel: str
+    epoch: int
+    taking: bool
+    left_s: float
+
+
 class Leadership:
     """One node's time at the head of one log."""
 
-    def __init__(self, db: Database, log: str, epoch: int | None) -> None:
+    def __init__(self, db: Database, log: str, epoch: int | None, *, taking: bool = True) -> None:
         """Taken by `lead`; without an epoch there is nobody to compete with."""
         self._db = db
         self._log = log
         self.epoch = epoch
+        self._taking = taking
         self._ended = threading.Event()
         self._lost: Exception | None = None
         self._told: Callable[[Exception], None] = lambda _reason: None
@@ -118,6 +147,13 @@ class Leadership:
         if self._lost is not None:
             told(self._lost)
 
+    def take(self) -> None:
+        """Tell the other nodes that statements are taken from now on; again when it is renewed."""
+        if self.epoch is not None and not self._taking:
+            self._taking = True
+            with suppress(StorageError):
+                self._renew(LEASE_S)
+
     def end(self) -> None:
         """Give it back, so that the next node need not wait."""
         self._ended.set()
@@ -140,7 +176,12 @@ class Leadership:
 
     def _renew(self, lease_s: float) -> None:
         with self._db.write(f"leader {self._log}") as connection:
-            kept = {"log": self._log, "epoch": self.epoch, "lease_ms": int(lease_s * 1000)}
+            kept = {
+                "log": self._log,
+                "epoch": self.epoch,
+                "lease_ms": int(lease_s * 1000),
+                "taking": self._taking,
+            }
             if connection.execute(_KEEP, kept).scalar_one_or_none() is None:
                 raise _lost()
 
@@ -150,19 +191,22 @@ class Leadership:
 
 
 @contextmanager
-def lead(stores: LogStores, candidate: Candidate) -> Generator[Leadership, None, None]:
+def lead(
+    stores: LogStores, candidate: Candidate, *, taking: bool = True
+) -> Generator[Leadership, None, None]:
     """Lead a log for the length of the block.
 
     Args:
         stores: of the log.
         candidate: who would lead it.
+        taking: whether statements are taken from the first moment on.
 
     Raises:
         Unavailable: another node leads it, or the database does not answer.
     """
-    leadership = Leadership(stores.db, stores.log_id, None)
+    leadership = Leadership(stores.db, stores.log_id, None, taking=taking)
     if stores.db.path is None:
-        leadership.epoch = _take_in_time(stores, candidate)
+        leadership.epoch = _take_in_time(stores, candidate, taking=taking)
     leadership.start()
     try:
         yield leadership
@@ -170,20 +214,45 @@ def lead(stores: LogStores, candidate: Candidate) -> Generator[Leadership, None,
         leadership.end()
 
 
-def _take_in_time(stores: LogStores, candidate: Candidate) -> int:
+def standing(db: Database, log: str) -> Standing | None:
+    """Who leads a log now, or led it last; None before the first.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    with db.read() as connection:
+        row = connection.execute(_STANDING, {"log": log}).first()
+    if row is None:
+        return None
+    return Standing(
+        node=row.node,
+        channel=row.channel,
+        epoch=row.epoch,
+        taking=row.taking,
+        left_s=float(row.left_s),
+    )
+
+
+def _take_in_time(stores: LogStores, candidate: Candidate, *, taking: bool) -> int:
     end = time.monotonic() + candidate.wait_s
     while True:
         try:
-            return _take(stores, candidate.node)
+            return _take(stores, candidate, taking=taking)
         except Unavailable:
             if time.monotonic() >= end:
                 raise
         time.sleep(_PAUSE_S)
 
 
-def _take(stores: LogStores, node: str) -> int:
+def _take(stores: LogStores, candidate: Candidate, *, taking: bool) -> int:
     with stores.db.write(stores.turn) as connection:
-        wanted = {"log": stores.log_id, "node": node, "lease_ms": int(LEASE_S * 1000)}
+        wanted = {
+            "log": stores.log_id,
+            "node": candidate.node,
+            "lease_ms": int(LEASE_S * 1000),
+            "channel": candidate.channel,
+            "taking": taking,
+        }
         epoch = connection.execute(_TAKE, wanted).scalar_one_or_none()
     if epoch is None:
         raise Unavailable("another process has this log open")

@@ -1,9 +1,10 @@
 """The publisher: what is committed becomes files that anybody may be handed.
 
-For each bundle of 256 leaves, in their order: the encrypted texts, then the entries under the
-same number; then the tiles of hashes that are full; then what is not full yet, in partial
-forms; and last the newest committed checkpoint, byte for byte as it was signed. So no
-checkpoint points at a file that is not there, and no entry is out before its text is safe.
+For each bundle of 256 leaves, in their order: the encrypted texts, the checkpoints that were signed
+meanwhile, then the entries under the same number; then the tiles of hashes that are full; then what
+is not full yet, in partial forms; and last the newest committed checkpoint, byte for byte as it was
+signed. So no checkpoint points at a file that is not there, and no entry is out before its text is
+safe.
 
 Every file is a function of what was committed and of keys that are durable before the first of
 them. A crash anywhere therefore leaves a beginning, and doing it again writes the same bytes,
@@ -24,8 +25,9 @@ from evidence.tlog.tiles import (
     encode_bundle,
     width_in_tree,
 )
-from storage.errors import IntegrityAlarm, StorageError
-from storage.log.rows import LoggedRow, logged_rows
+from storage.errors import IntegrityAlarm, NotFound, StorageError
+from storage.log.notes import encode_notes, notes_name, sizes_before
+from storage.log.rows import LoggedRow, checkpoints_between, logged_rows
 from storage.log.submission import CommittedHead, LogStores
 from storage.log.texts import LoggedText, seal_text, texts_name
 from storage.log.tree import LogTree
@@ -132,6 +134,22 @@ class Publisher:
         with self._turn:
             self._publish_full(size)
 
+    def fill_notes(self) -> None:
+        """Publish the checkpoints of logs that were published before their bundles existed.
+
+        Goes back from the newest full bundle to the first whose checkpoints are there. Raises as
+        `publish`.
+        """
+        with self._turn:
+            for index in reversed(range(self._full_size // TILE_WIDTH)):
+                try:
+                    self._stores.tiles.get(notes_name(index))
+                    break
+                except NotFound:
+                    self._publish_notes(index, TILE_WIDTH)
+            if width := self._published_size % TILE_WIDTH:
+                self._publish_notes(self._published_size // TILE_WIDTH, width)
+
     def _run(self, head: Callable[[], CommittedHead], died: Callable[[Exception], None]) -> None:
         while not self._closing.is_set():
             self._due.wait()
@@ -157,6 +175,7 @@ class Publisher:
         for first in range(before, end, TILE_WIDTH):
             texts, entries = self._bundles(first, first + TILE_WIDTH)
             self._stores.tiles.put(texts_name(first // TILE_WIDTH), texts)
+            self._publish_notes(first // TILE_WIDTH, TILE_WIDTH)
             self._stores.tiles.put(TileName(level=None, index=first // TILE_WIDTH).path(), entries)
         level = 0
         while end >> (TILE_HEIGHT * (level + 1)):
@@ -175,6 +194,7 @@ class Publisher:
             index = size // TILE_WIDTH
             texts, entries = self._bundles(size - width, size)
             self._stores.tiles.put_partial(texts_name(index), width, texts)
+            self._publish_notes(index, width)
             name = TileName(level=None, index=index).path()
             self._stores.tiles.put_partial(name, width, entries)
         level = 0
@@ -186,6 +206,16 @@ class Publisher:
                 name = TileName(level=level, index=index).path()
                 self._stores.tiles.put_partial(name, width, tile)
             level += 1
+
+    def _publish_notes(self, index: int, width: int) -> None:
+        """The checkpoints of the first `width` leaves of a bundle, if one was signed for them."""
+        stores, end = self._stores, index * TILE_WIDTH + width
+        with stores.db.read() as connection:
+            signed = checkpoints_between(connection, stores.log_id, sizes_before(index), end)
+        if signed and width == TILE_WIDTH:
+            stores.tiles.put(notes_name(index), encode_notes(signed))
+        elif signed:
+            stores.tiles.put_partial(notes_name(index), width, encode_notes(signed))
 
     def _bundles(self, first: int, end: int) -> tuple[bytes, bytes]:
         """The texts and the entries with first ≤ index < end, as bundles."""

@@ -81,7 +81,7 @@ def recover(
         IntegrityAlarm: a checkpoint, a tile or a row of ours is damaged.
     """
     organ, head = _newest(stores, log_keys)  # 1
-    published = _published(stores, log_keys)
+    published = published_head(stores, log_keys)
     in_head_store = stores.heads.read()
     claims = [  # 2
         Claim(source="the head store", size=in_head_store.size, root=in_head_store.root),
@@ -114,7 +114,10 @@ def compare(witnessed: Iterable[WitnessAnswer], size: int, root_at: Callable[[in
 
 
 def catch_up(stores: LogStores, recovered: Recovered, publisher: Publisher) -> None:
-    """Grow the tree to the head, publishing full bundles on the way so that memory is bounded."""
+    """Grow the tree to the head, publishing full bundles on the way so that memory is bounded.
+
+    Checkpoints that an older version did not publish are published now.
+    """
     tree, start, end = recovered.tree, recovered.published.size, recovered.head.size
     frontier = tree.frontier(start)
     for first in range(start, end, CATCH_UP_LEAVES):
@@ -124,6 +127,7 @@ def catch_up(stores: LogStores, recovered: Recovered, publisher: Publisher) -> N
                 tree.add(frontier.append(leaf_hash))
         if last < end:
             publisher.publish_full(last)
+    publisher.fill_notes()
 
 
 def _newest(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> tuple[str, CommittedHead]:
@@ -143,7 +147,13 @@ def _newest(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> tuple[str, 
     )
 
 
-def _published(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> Head:
+def published_head(stores: LogStores, log_keys: tuple[VerifierKey, ...]) -> Head:
+    """Size and root of the published checkpoint; the empty tree before the first.
+
+    Raises:
+        IntegrityAlarm: it was not signed by this log.
+        Unavailable: the tile store does not answer.
+    """
     note = stores.tiles.checkpoint()
     if note is None:
         return Head(size=0, root=EMPTY_ROOT)

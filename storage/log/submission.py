@@ -3,9 +3,10 @@
 Shapes only: what they mean is written at `storage.log.Log`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -112,6 +113,41 @@ class Submission:
     admit: Admit = _admit_all
     effects: Effects = _no_effects
     refusals: tuple[type[Exception], ...] = field(default=(EvidenceError,))
+
+
+class Courier(Protocol):
+    """How submissions and their answers are written for another node; the log does not read them.
+
+    What a node wrote may have been changed on its way by whoever administers the database.
+    """
+
+    def pack(self, submission: Submission) -> bytes:
+        """Write a submission.
+
+        Raises:
+            TypeError: its `admit` or `effects` is none that can be written: a mistake.
+        """
+        ...
+
+    def unpack(self, request: bytes) -> Submission:
+        """Read a submission and verify every signature in it again.
+
+        Raises:
+            EvidenceError, ValueError: it is not what a node would have written.
+        """
+        ...
+
+    def pack_answer(self, answer: Sequence[Outcome] | Exception) -> bytes:
+        """Write what the log answered: one outcome for each item, or the fault of all."""
+        ...
+
+    def unpack_answer(self, answer: bytes) -> list[Outcome] | Exception:
+        """Read it; refusals are the same as those that were raised.
+
+        Raises:
+            ValueError: it is not what a leader would have written.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

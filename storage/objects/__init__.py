@@ -143,6 +143,26 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def measure(self, name: str, version: str | None = None) -> tuple[str, int]:
+        """SHA-256 (hex) and length of what lies there now, past every cache that can be asked.
+
+        Raises:
+            NotFound, NameRefused, IntegrityAlarm, Unavailable: as `open`.
+        """
+        ...
+
+    def mend(self, staged: StagedFile) -> StoredObject:
+        """Put the right bytes where wrong ones or none are; what lay there is kept aside.
+
+        A directory moves the damaged file to `damaged/`; a bucket gets a new version, and the
+        damaged one stays as it is. Otherwise as `put_once`.
+
+        Raises:
+            Unavailable: what lies there cannot be moved, or the store does not answer.
+            NotFound, NameRefused, DiskReserveReached, SyncFailed, IntegrityAlarm: as `put_once`.
+        """
+        ...
+
     def names(self) -> Iterator[str]:
         """Every object's name, ascending; objects put meanwhile may or may not appear.
 

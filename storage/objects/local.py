@@ -3,6 +3,7 @@
     <root>/store                         "fengni-objects 1", then the store's id
     <root>/sha256/ab/cd/abcd…(64 hex)    one object, mode 0400
     <root>/tmp/                          files that have no name yet
+    <root>/damaged/abcd….1               what lay under a name and was not what it says
 
 It refuses names that are not SHA-256 digests, follows no link, overwrites nothing and has no
 way to remove an object. Mode bits stop accidents, not the account that runs the service; the
@@ -35,6 +36,7 @@ from storage.objects.flags import APPEND_ONLY, IMMUTABLE, flags_of, set_flag
 _NAME = re.compile(r"[0-9a-f]{64}")
 _STORE_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _FAMILY = "sha256"
+_DAMAGED = "damaged"
 _STORE_FILE = "store"
 _STORE_HEAD = "fengni-objects 1\n"
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
@@ -135,6 +137,32 @@ class LocalObjects:
         """See `ObjectStore.stat`."""
         with self._opened(name, version) as (fd, folder):
             return _describe(fd, name, folder)
+
+    def measure(self, name: str, version: str | None = None) -> tuple[str, int]:
+        """See `ObjectStore.measure`: the pages in memory are dropped first."""
+        with self._opened(name, version) as (fd, _):
+            return hash_from_disk(fd)
+
+    def mend(self, staged: StagedFile) -> StoredObject:
+        """See `ObjectStore.mend`; an immutable file is left to an administrator."""
+        name = _checked(staged.sha256)
+        self._tree.check()
+        with (
+            disk_errors("setting a damaged object aside"),
+            self._tree.folder(_FAMILY, name[:2], name[2:4], make=True) as folder,
+            self._tree.folder(_DAMAGED, make=True) as aside,
+        ):
+            fd = _open_if_there(name, folder)
+            if fd is not None:
+                try:
+                    right = hash_from_disk(fd)[0] == name
+                finally:
+                    os.close(fd)
+                if not right:
+                    _set_aside(name, folder, aside)
+                    self._tree.sync(aside)
+                    self._tree.sync(folder)
+        return self.put_once(staged)
 
     def names(self) -> Iterator[str]:
         """See `ObjectStore.names`; what does not belong here is in `strangers`."""
@@ -264,6 +292,13 @@ def _read_store_id(folder: int) -> str:
     if head != _STORE_HEAD or not _STORE_ID.fullmatch(store_id):
         raise Unavailable("the object store's own file is damaged or of a later format")
     return store_id
+
+
+def _set_aside(name: str, folder: int, aside: int) -> None:
+    """Move what lies under a name to the first free number; it stays for whoever asks why."""
+    taken = set(os.listdir(aside))
+    number = next(n for n in range(1, len(taken) + 2) if f"{name}.{n}" not in taken)
+    os.rename(name, f"{name}.{number}", src_dir_fd=folder, dst_dir_fd=aside)
 
 
 def _open_if_there(name: str | Path, folder: int | None = None) -> int | None:

@@ -24,7 +24,7 @@ from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
 from service.key_files import log_signer
-from service.settings import Places
+from service.settings import Places, database_url
 from storage.db.engine import Database
 from storage.db.tables import records, texts
 from storage.log.serving import published_tile
@@ -61,7 +61,8 @@ class Audit:
         self.attested = attested
         self.ledger = ledger
         self.settings = attested.made.settings
-        self.organ = attested.made.deployment.organs[0]
+        self.deployment = attested.made.deployment
+        self.organ = self.deployment.organs[0]
         self.party = attested.made.parties[self.organ.id]
         self.places = Places(self.settings.folder)
         self.keys = log_signer(self.settings, self.organ.log).verifier_keys
@@ -154,7 +155,8 @@ class Audit:
         """`fsck` and `doctor` find nothing."""
         assert [finding for log in check_logs(self.settings) for finding in log.findings] == []
         found = examine(self.settings, datetime.now(UTC))
-        assert [one for one in found if one.answer in {Answer.FAIL, Answer.UNKNOWN}] == []
+        wrong = [one for one in found if one.answer in {Answer.FAIL, Answer.UNKNOWN}]
+        assert wrong == []
 
     def _verified(self, one: Announced) -> list[tuple[str, int]]:
         """The statements of an announcement with the indices that their proofs hold for."""
@@ -198,7 +200,7 @@ class Audit:
             .where(records.c.log == self.organ.log.id)
             .order_by(records.c.idx)
         )
-        db = Database(self.places.database_url)
+        db = Database(database_url(self.settings, self.deployment))
         with db.read() as connection:
             rows = connection.execute(query).all()
         db.close()

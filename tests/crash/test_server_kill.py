@@ -38,7 +38,7 @@ MOST_UNHEARD = 20
 
 FSCK_EVERY = 10
 PATIENCE_S = 90.0
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "lease_s": 2,  # the work of the dead is taken over soon
     "work_attempts": 10_000,  # fifty kills are not the work's fault
     "export_wait_s": 3,

@@ -45,7 +45,7 @@ VECTORS = ROOT / "tests" / "vectors" / "packages"
 EXPECTED = json.loads((VECTORS / "expected.json").read_text())
 FLIPS = 60
 
-Judge = Callable[[Path, Path], subprocess.CompletedProcess[str]]
+Judge = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,10 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     }
     subprocess.run([go, "build", "-o", program, "."], cwd=SOURCES, env=environment, check=True)
 
-    def judge(package: Path, known_keys: Path) -> subprocess.CompletedProcess[str]:
-        command = [program, package, known_keys, EXPECTED["at"]]
+    def judge(
+        package: Path, known_keys: Path, at: str = EXPECTED["at"]
+    ) -> subprocess.CompletedProcess[str]:
+        command = [program, package, known_keys, at]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return judge

@@ -14,7 +14,7 @@ import httpx
 
 from tests.tools import ROOT
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 30.0
 RUN = """
 from service.serving import serve
@@ -32,11 +32,12 @@ def free_port() -> int:
 class ServerProcess:
     """One server over one folder, running or not; it keeps its port over restarts."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, program: Path = ROOT, **settings: object) -> None:
         """Start nothing yet.
 
         Args:
             folder: of the deployment.
+            program: the tree whose program runs.
             settings: further settings, by their names without prefix.
         """
         self.port = free_port()
@@ -45,9 +46,10 @@ class ServerProcess:
         self._environment = {
             **{name: value for name, value in os.environ.items() if name[:7] != "FENGNI_"},
             **{f"FENGNI_{name.upper()}": str(value) for name, value in given.items()},
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(program),
             "PYTHONFAULTHANDLER": "1",  # should native code break, the log says where
         }
+        self._program = program
         self._said = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,6 +60,11 @@ class ServerProcess:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -79,7 +86,11 @@ class ServerProcess:
         """Start it and wait for nothing."""
         with self._said.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", RUN], env=self._environment, stdout=out, stderr=out
+                [sys.executable, "-c", RUN],
+                cwd=self._program,  # `-c` looks there first
+                env=self._environment,
+                stdout=out,
+                stderr=out,
             )
 
     def wait(self) -> None:

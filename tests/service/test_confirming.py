@@ -19,7 +19,6 @@ from litestar.testing import TestClient
 from evidence.tlog.note import parse_vkey
 from evidence.tlog.policy import Group, Policy
 from service.app import create_app
-from service.context import Heard
 from service.fsck import check_logs
 from service.key_files import log_signer
 from service.settings import OrganSettings, Places, SettingsInvalid, WitnessSettings
@@ -27,6 +26,7 @@ from service.transparency.confirming import ask_witnesses
 from service.transparency.witness import create_witness
 from storage import records
 from storage.db.engine import Database
+from storage.log.part import Heard
 from storage.staging import Staging
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import PHOTO, Made

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from evidence.report import Outcome
 from evidence.verify import verify_package
@@ -22,8 +22,9 @@ from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
 from service.settings import Places, SettingsInvalid, read_deployment, read_settings
-from storage.db.engine import Database
+from storage.db.engine import Database, migrate
 from storage.errors import Unavailable
+from storage.log import Log
 from storage.log.shared_heads import SharedHead
 from tests.postgres import OWNER, PostgresServer
 from tests.service.deployment_maker import PHOTO, Made, bearer, make_deployment, wire
@@ -65,7 +66,9 @@ def test_a_photo_goes_its_whole_course(client: Client, made: Made) -> None:
     assert changed == []
     assert [one.id for one in report.captures] == [capture]
     assert custody(client, made, capture) == ["viewed", "exported"]
-    assert client.get("/readyz").json() == {"status": "ready", "failed": []}
+    ready = client.get("/readyz").json()
+    assert (ready["status"], ready["failed"]) == ("ready", [])
+    assert [one["leads"] for one in ready["logs"]] == [True, True]
     assert b"fengni_" in client.get("/metrics").content
     listed = get(client, made, "/v1/captures").json()
     assert [one["id"] for one in listed["items"]] == [capture]
@@ -186,7 +189,7 @@ def test_a_deployment_is_made_on_two_servers(
     assert list((folder / "db").iterdir()) == []
     settings = read_settings({"FENGNI_FOLDER": str(folder), "FENGNI_DISK_RESERVE_BYTES": "0"})
     context = open_context(settings)
-    stores = context.organs["county-bureau"].log._stores
+    stores = cast("Log", context.organs["county-bureau"].log)._stores
     assert isinstance(stores.heads, SharedHead)
     assert stores.heads.read().size == 1
     assert context.organs["county-bureau"].log.status().halted is None
@@ -230,13 +233,19 @@ def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A deployment on SQLite of an earlier version is refused until `fengni migrate` was given."""
     monkeypatch.delenv("FENGNI_FOLDER", raising=False)
     made = make_deployment(tmp_path / "deployment")
-    db = Database(Places(made.settings.folder).database_url)
+    first = f"sqlite:///{tmp_path / 'first.db'}"
+    migrate(first, revision="0001")
+    db, older = Database(Places(made.settings.folder).database_url), Database(first)
+    with older.read() as connection:
+        known = set(inspect(connection).get_table_names())
+    older.close()
     with db.write() as connection:
-        connection.execute(text("DROP TABLE leaders"))
+        for name in set(inspect(connection).get_table_names()) - known:
+            connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     with pytest.raises(Unavailable, match="migrate"):
-        db.require_newest()
+        db.require_schema()
     assert run(["migrate", str(made.settings.folder)]) == 0
-    db.require_newest()
+    db.require_schema()
     db.close()
     assert [one.findings for one in check_logs(made.settings)] == [(), ()]

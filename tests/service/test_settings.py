@@ -84,38 +84,3 @@ def test_a_malformed_deployment_is_refused(tmp_path: Path, changes: dict[str, ob
     deployment_in(tmp_path, **changes)
     with pytest.raises(SettingsInvalid):
         read_deployment(Settings(folder=tmp_path))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"development_keys": True},
-        {"organs": [{**ORGAN, "witnesses": []}]},
-        {"organs": [{**ORGAN, "witnesses": [{"name": "w", "url": "http://127.0.0.1:1"}]}]},
-        {
-            "organs": [
-                {
-                    **ORGAN,
-                    "authorities": [
-                        {"name": "t", "url": "https://t", "root_files": [], "development": True}
-                    ],
-                }
-            ]
-        },
-    ],
-)
-def test_production_refuses_what_development_may_have(
-    tmp_path: Path, changes: dict[str, object]
-) -> None:
-    """The same deployment starts in development and is refused in production."""
-    deployment_in(tmp_path, **changes)
-    read_deployment(Settings(folder=tmp_path))
-    with pytest.raises(SettingsInvalid, match="Production mode"):
-        read_deployment(Settings(folder=tmp_path, mode="production"))
-
-
-def test_production_starts_with_outside_parties(tmp_path: Path) -> None:
-    """A deployment with its own keys, an outside witness and an outside authority is taken."""
-    deployment_in(tmp_path)
-    deployment = read_deployment(Settings(folder=tmp_path, mode="production"))
-    assert [organ.id for organ in deployment.organs] == ["county-a"]

@@ -27,7 +27,7 @@ from evidence.tlog.note import ED25519
 from evidence.verify import verify_package
 from service.app import create_app, start
 from service.cli import OK, USAGE, run
-from service.context import Context, log_stores, open_context
+from service.context import Context, log_stores, open_context, system_clock
 from service.exports.build import Shelf, choose_anchor, collect, lay_out
 from service.key_files import log_signer
 from service.law.refusals import KindRefused, SubjectMismatch
@@ -41,10 +41,11 @@ from service.settings import (
     read_deployment,
 )
 from service.transparency.witness import add_log, remembered
+from service.truth.rebuild import rebuild_database
 from storage import records
 from storage.db.engine import Database
 from storage.errors import LogRolledBack
-from storage.log import Log
+from storage.log import Log, OpenLog
 from storage.log.texts import TextKeys
 from tests.postgres import PostgresServer
 from tests.service.attested_maker import Attested, make_attested
@@ -52,6 +53,7 @@ from tests.service.deployment_maker import AUDIENCE, Made
 from tests.service.test_attesting import wait_for
 from tests.service.test_captures import get, seal
 from tests.service.test_exports import ask, fetch, known_keys
+from tests.service.truth_maker import differences
 from tests.tools import ROOT
 
 Client = TestClient[Any]
@@ -207,6 +209,13 @@ def test_two_years_stand_in_two_logs_and_one_package(on_either: Attested) -> Non
     assert judged(package, after) is Outcome.PASS
     assert judged(package, before) is not Outcome.PASS  # the new log is not pinned there
     assert newest_size(made.settings, OLD) == newest
+    assert differences(made.settings) == []  # the closed log's rows are compared as well
+    if made.deployment.database_url is None:
+        gone = attested.place / "gone"
+        shutil.move(made.settings.folder / "db", gone)
+        (made.settings.folder / "db").mkdir()
+        rebuild_database(made.settings, system_clock(), salvage=f"sqlite:///{gone / 'fengni.db'}")
+        assert differences(made.settings) == []
     both = package_of(made.settings, {OLD: old, NEW: new})
     assert judged(both, after) is Outcome.PASS
     assert run(words(attested, "year")) == USAGE  # a successor has a new origin
@@ -267,7 +276,11 @@ def package_of(settings: Settings, captures: dict[str, str]) -> bytes:
 
 
 def part_of(
-    context: Context, organ: OrganSettings, log: LogSettings, opened: Log, captures: dict[str, str]
+    context: Context,
+    organ: OrganSettings,
+    log: LogSettings,
+    opened: Log | OpenLog,
+    captures: dict[str, str],
 ) -> Contents:
     """What a package holds of one log."""
     shelf = Shelf(

@@ -36,6 +36,7 @@ from storage.log import (
 from storage.log.findings import Finding
 from storage.log.fsck import fsck
 from storage.log.heads import FileHead
+from storage.log.opened import OpenLog as AnyLog
 from storage.log.texts import TextKeys
 from storage.tiles import LocalTiles
 from tests.postgres import PostgresServer
@@ -298,7 +299,7 @@ def captures(signer: P256Signer, count: int) -> list[PendingStatement]:
     return [capture(signer) for _ in range(count)]
 
 
-def append(log: Log, items: Sequence[PendingStatement]) -> list[Receipt]:
+def append(log: AnyLog, items: Sequence[PendingStatement]) -> list[Receipt]:
     """Log items; every one must be admitted."""
     outcomes = log.submit(Submission(items=tuple(items))).result(timeout=60)
     refused = [outcome for outcome in outcomes if not isinstance(outcome, Receipt)]

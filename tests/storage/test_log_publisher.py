@@ -180,9 +180,11 @@ def test_order_of_publication(place: Place) -> None:
     close(stores)
     assert tiles.written == [
         "texts/000",
+        "checkpoints/000",
         "tile/entries/000",
         "tile/0/000",
         "texts/001.p/44",
+        "checkpoints/001.p/44",
         "tile/entries/001.p/44",
         "tile/0/001.p/44",
         "tile/1/000.p/1",

@@ -170,12 +170,12 @@ def test_unmigrated_and_missing_are_refused(server: PostgresServer) -> None:
     name = server.empty()
     database = Database(server.url(name, OWNER))
     with pytest.raises(Unavailable, match="migrate"):
-        database.require_newest()
+        database.require_schema()
     database.close()
     server.drop(name)
     gone = Database(server.url(name, OWNER))
     with pytest.raises(Unavailable, match="cannot be reached"):
-        gone.require_newest()
+        gone.require_schema()
     with pytest.raises(Unavailable):
         migrate(server.url(name, OWNER))
     gone.close()

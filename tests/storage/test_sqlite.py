@@ -46,11 +46,11 @@ def test_unmigrated_is_refused(tmp_path: Path) -> None:
     """A missing database is not made, and one without our schema is not used."""
     database = Database(f"sqlite:///{tmp_path}/fengni.db")
     with pytest.raises(Unavailable, match="does not exist"):
-        database.require_newest()
+        database.require_schema()
     assert list(tmp_path.iterdir()) == []
     sqlite3.connect(tmp_path / "fengni.db").close()
     with pytest.raises(Unavailable, match="migrate"):
-        database.require_newest()
+        database.require_schema()
     database.close()
 
 
@@ -170,7 +170,7 @@ def test_a_database_of_an_earlier_version_is_closed_to_others(database: Database
         connection.execute(insert(logs).values(id="a", organ="o", origin="b", created_at=now()))
         for path in database.path.parent.iterdir():
             path.chmod(0o644)
-    database.require_newest()
+    database.require_schema()
     assert set(modes(database.path.parent).values()) == {0o600}
     with database.read() as connection:
         assert connection.execute(select(logs.c.id)).scalars().all() == ["a"]

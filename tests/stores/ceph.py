@@ -15,8 +15,9 @@ from pathlib import Path
 
 import urllib3
 
+from service.setup.weed import REGION, free_ports
 from storage.objects.bucket import BucketAddress
-from tests.stores.weed import ACCESS_KEY, REGION, SECRET_KEY, free_ports
+from tests.stores.weed import ACCESS_KEY, SECRET_KEY
 from tests.tools import require_tool
 
 _START_S = 90.0

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import urllib3
 
+from service.setup.weed import REGION, free_ports
 from storage.objects.bucket import BucketAddress
-from tests.stores.weed import REGION, free_ports
 from tests.tools import ROOT, require_path
 
 MOTO_PYTHON = ROOT / ".venv-moto" / "bin" / "python"

@@ -17,6 +17,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+floor = "0001"
 
 ID = sa.String(64)
 NAME = sa.String(128)
