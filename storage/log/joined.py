@@ -233,6 +233,8 @@ class JoinedLog(OpenLog):
         led, known = self._led, self._standing
         here = None if led is None else led.status()
         leader = None if known is None or self._left_s() <= 0 else known.node
+        if here is not None:  # whoever steps down has not looked yet who leads instead
+            leader = self._part.node if here.leads else None
         return LogStatus(
             size=self._now.latest().size,
             published_size=0 if here is None else here.published_size,
@@ -240,7 +242,7 @@ class JoinedLog(OpenLog):
             confirmed=(known is not None and known.taking) if here is None else here.confirmed,
             publication=None if here is None else here.publication,
             leads=here is not None and here.leads,
-            leader=leader if here is None else self._part.node,
+            leader=leader,
             epoch=None if known is None else known.epoch,
             waited_s=self._asker.waited_s,
         )
