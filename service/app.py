@@ -46,7 +46,7 @@ from service.logs import get_logger, set_up_logs
 from service.metrics import Metrics
 from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
-from service.production import find_unsafe
+from service.production import REFUSED, find_unsafe
 from service.relaying import Relaying
 from service.request_faults import refuse_unknown_parameters
 from service.settings import Deployment, Settings, database_url, read_environment
@@ -192,7 +192,7 @@ def start(settings: Settings, metrics: Metrics, kind: str = WEB) -> Running:
         )
         opening.callback(context.close)
         for unsafe in find_unsafe(settings, context.deployment):
-            _log.warning("development_only", code=unsafe.code, reason=str(unsafe))
+            _log.warning("development_only", code=unsafe.code, reason=REFUSED[unsafe.code])
         return _begin_to_work(context, published, opening, kind)
 
 

@@ -156,9 +156,11 @@ def get_capture(capture: CaptureId, caller: NamedDependency[Caller]) -> CaptureV
             for record in records.records_about(connection, organ.log_id, capture)
             if record.kind == "inspected"
         ]
-    size = organ.log.latest().size
-    if not rows or upload is None or rows[0].record.committed_size > size:
-        raise unknown_capture()  # also while its batch is not answered for
+    if not rows or upload is None:
+        raise unknown_capture()
+    organ.log.reach(rows[0].record.committed_size)
+    if rows[0].record.committed_size > organ.log.latest().size:
+        raise unknown_capture()  # its batch is not answered for yet
     report = climb_ladder(context, organ, rows)
     return CaptureView(
         id=capture,

@@ -145,6 +145,7 @@ def choose_anchor(shelf: Shelf, above: int) -> Anchor:
         tokens = _tokens(shelf, Stamped.CHECKPOINT, cosigned.size)
         complete = len(tokens) >= max(1, shelf.authorities)
         return Anchor(size=cosigned.size, note=cosigned.note, tokens=tokens, complete=complete)
+    shelf.log.reach(above + 1)
     head = shelf.log.latest()
     if head.size <= above:
         raise NotFound("no checkpoint covers the statement yet")

@@ -37,7 +37,7 @@ from service.truth.attested import Parties, check_attested, parties_of
 from service.truth.course import Courses
 from service.truth.worked import compare_work
 from storage.db.engine import Database
-from storage.db.tables import exports, tokens, views
+from storage.db.tables import exports, records, tokens, views
 from storage.errors import StorageError
 from storage.log import LogStores
 from storage.log.comparing import (
@@ -192,6 +192,9 @@ def _compare_rows(
 ) -> Iterator[Difference]:
     """Step 2, and what follows from it at the log's ends; fills the courses."""
     log, seen = parties.log, set[str]()
+    # A damaged checkpoint may claim any size: the walk ends where the rows do.
+    last = connection.execute(select(func.max(records.c.idx)).where(records.c.log == log)).scalar()
+    newest = min(newest, 0 if last is None else last + 1)
     for bundle in chain(read.bundles(connection), read.tail(connection, newest)):
         if 0 in bundle.checkpoints or (bundle.first == 0 and bundle.published):
             first = bundle.checkpoints.get(0)

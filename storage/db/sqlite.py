@@ -26,6 +26,7 @@ _STORAGE_CLASS: dict[type, str] = {
     str: "text",
     bytes: "blob",
     int: "integer",
+    bool: "integer",
     datetime: "integer",
 }
 _PRAGMAS = (

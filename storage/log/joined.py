@@ -100,7 +100,7 @@ class JoinedLog(OpenLog):
         if not (self._may_try() and self._try_to_lead()):
             self._now: LogReader = self._follow()
         self._asker = Asker(
-            part.stores, courier, part.notices, leader=self._leader, reached=self._reach
+            part.stores, courier, part.notices, leader=self._leader, reached=self.reach
         )
         part.notices.tell(part.stores.log_id, self._woken)
         self._asker.start()
@@ -179,6 +179,10 @@ class JoinedLog(OpenLog):
         """The newest tree that was answered for, as far as is known here."""
         return self._now.latest()
 
+    def reach(self, size: int) -> None:
+        """See `LogReader.reach`."""
+        self._now.reach(size)
+
     def receipt(self, statement_id: str, key_id: str) -> Receipt:
         """See `LogReader.receipt`."""
         return self._now.receipt(statement_id, key_id)
@@ -229,6 +233,8 @@ class JoinedLog(OpenLog):
         led, known = self._led, self._standing
         here = None if led is None else led.status()
         leader = None if known is None or self._left_s() <= 0 else known.node
+        if here is not None:  # whoever steps down has not looked yet who leads instead
+            leader = self._part.node if here.leads else None
         return LogStatus(
             size=self._now.latest().size,
             published_size=0 if here is None else here.published_size,
@@ -236,7 +242,7 @@ class JoinedLog(OpenLog):
             confirmed=(known is not None and known.taking) if here is None else here.confirmed,
             publication=None if here is None else here.publication,
             leads=here is not None and here.leads,
-            leader=leader if here is None else self._part.node,
+            leader=leader,
             epoch=None if known is None else known.epoch,
             waited_s=self._asker.waited_s,
         )
@@ -370,9 +376,6 @@ class JoinedLog(OpenLog):
 
     def _leader(self) -> str:
         return "" if self._standing is None else self._standing.channel
-
-    def _reach(self, size: int) -> None:
-        self._now.reach(size)
 
     def _woken(self) -> None:
         self._asker.wake()

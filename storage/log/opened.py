@@ -72,6 +72,10 @@ class OpenLog(ABC):
         """The newest tree that was answered for, as far as is known here."""
 
     @abstractmethod
+    def reach(self, size: int) -> None:
+        """Look whether the log has grown so far, where another process may have made it grow."""
+
+    @abstractmethod
     def receipt(self, statement_id: str, key_id: str) -> Receipt:
         """The receipt that a statement got when it was logged, byte for byte."""
 

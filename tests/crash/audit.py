@@ -155,7 +155,8 @@ class Audit:
         """`fsck` and `doctor` find nothing."""
         assert [finding for log in check_logs(self.settings) for finding in log.findings] == []
         found = examine(self.settings, datetime.now(UTC))
-        assert [one for one in found if one.answer in {Answer.FAIL, Answer.UNKNOWN}] == []
+        wrong = [one for one in found if one.answer in {Answer.FAIL, Answer.UNKNOWN}]
+        assert wrong == []
 
     def _verified(self, one: Announced) -> list[tuple[str, int]]:
         """The statements of an announcement with the indices that their proofs hold for."""

@@ -154,7 +154,7 @@ def test_a_database_that_was_put_back_is_named(kept: Kept) -> None:
     kept.edit("DELETE FROM texts WHERE log = ? AND idx >= 3", LOG)
     found = differences(kept.settings)
     by = {one.believed for one in found if one.why.startswith("rolled_back")}
-    assert by == {"log", "witness"}
+    assert by == {"log", "head", "witness"}
     assert "records * missing log" in told(found)
 
 
