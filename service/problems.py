@@ -156,6 +156,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("integrity_alarm", 500, "What is held is not what its name says", "存储内容与名称不符"),
     ("log_rolled_back", 503, "The log's state is behind what was signed", "日志状态落后于已签内容"),
     ("retained", 409, "A retention date or hold forbids it", "保管期限或冻结不允许"),
+    ("key_destroyed", 410, "Its key was destroyed by authority", "密钥已依法销毁"),
     ("head_conflict", 503, "Another writer moved the log's head", "日志头被其他写入者移动"),
     ("unavailable", 503, "The store does not answer", "存储不可用"),
     ("leadership_lost", 503, "Another node keeps this log now", "该日志已由另一节点接管"),
