@@ -23,6 +23,7 @@ from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.access.bearer import Doorkeeper
 from service.admission import Admission, KeysInStep
+from service.data_keys import open_keys
 from service.key_files import log_signer, naming, read_key_file, timestamp_roots, witness_policy
 from service.law.signing import House
 from service.logs import get_logger
@@ -40,13 +41,13 @@ from service.settings import (
     read_deployment,
 )
 from storage.db.engine import Database
+from storage.keys import KeyStore
 from storage.log import Candidate, CommittedHead, Log, LogStores, WitnessAnswer
 from storage.log.closed import ClosedLog
 from storage.log.cosigned import Cosignatures
 from storage.log.heads import FileHead
 from storage.log.leading import LEASE_S
 from storage.log.shared_heads import SharedHead
-from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
 from storage.objects.selftest import Verdict
 from storage.records import StoredCosignature
@@ -138,6 +139,7 @@ class Context:
         objects: the object store.
         verdict: of the object store's self-test, where it has one.
         staging: uploads on their way.
+        keys: of texts and of sealed contents.
         organs: by id.
         closed: the organs' logs that have ended, by their ids.
         doorkeeper: knows the tokens.
@@ -154,6 +156,7 @@ class Context:
     objects: ObjectStore
     verdict: Verdict | None
     staging: Staging
+    keys: KeyStore
     organs: Mapping[str, Organ]
     closed: Mapping[str, Closed]
     doorkeeper: Doorkeeper
@@ -250,18 +253,18 @@ def open_context(
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
         db.require_newest()
         heads = opening.enter_context(open_heads(settings, deployment))
-        texts = opening.enter_context(closing(TextKeys(places.text_keys)))
+        keys = opening.enter_context(open_keys(settings, deployment, db))
         objects = open_objects(settings, clock, deployment.object_store)
         staging = Staging(places.staging, reserve_bytes=settings.disk_reserve_bytes)
         organs, closed = dict[str, Organ](), dict[str, Closed]()
         for organ in deployment.organs:
-            stores = log_stores(places, organ.log, db, texts, heads)
+            stores = log_stores(places, organ.log, db, keys, heads)
             log = _open_log(stores, organ, settings, witnessed, published, clock)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
             _expect_witnesses(log.cosignatures, organ.log, organs[organ.id].policy, metrics)
             for ended in organ.closed_logs:
-                stores = log_stores(places, ended, db, texts, heads)
+                stores = log_stores(places, ended, db, keys, heads)
                 closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
         return Context(
             settings=settings,
@@ -271,6 +274,7 @@ def open_context(
             objects=objects.store,
             verdict=objects.verdict,
             staging=staging,
+            keys=keys,
             organs=MappingProxyType(organs),
             closed=MappingProxyType(closed),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),
@@ -294,7 +298,7 @@ def open_heads(settings: Settings, deployment: Deployment) -> Generator[Database
 
 
 def log_stores(
-    places: Places, log: LogSettings, db: Database, texts: TextKeys, heads: Database | None
+    places: Places, log: LogSettings, db: Database, keys: KeyStore, heads: Database | None
 ) -> LogStores:
     """Where one log of a deployment is kept."""
     return LogStores(
@@ -303,7 +307,7 @@ def log_stores(
         origin=log.origin,
         tiles=LocalTiles(places.tiles(log.id)),
         heads=(FileHead(places.head(log.id)) if heads is None else SharedHead(heads, log.origin)),
-        texts=texts,
+        texts=keys,
     )
 
 

@@ -63,6 +63,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             file. Without either it is a SQLite file in the folder.
         heads_url: where the heads of the logs are, on another PostgreSQL server, so that several
             nodes may lead a log; wins over the deployment file. Without either they are files.
+        keys_url: where the keys of texts and of sealed contents are, on another PostgreSQL server
+            than the database; wins over the deployment file. Without either they are a file.
+        kek_file: file of the key-encryption keys that wrap those keys; wins over the deployment
+            file. Without either, and without a hardware module, nothing wraps them.
+        pkcs11_module: PKCS#11 library of a hardware module that wraps the keys instead of a file.
+        pkcs11_token: label of the module's token.
+        pkcs11_pin_file: file that holds the PIN of the token's user and nothing else.
         node: of this process, for people who ask who leads a log; else the host's name.
         mode: `development` takes local time-stamp authorities and plain http; `production`
             refuses them.
@@ -104,6 +111,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     folder: Path
     database_url: DatabaseUrl | None = None
     heads_url: ServerUrl | None = None
+    keys_url: ServerUrl | None = None
+    kek_file: Path | None = None
+    pkcs11_module: Path | None = None
+    pkcs11_token: str | None = None
+    pkcs11_pin_file: Path | None = None
     node: NodeName | None = None
     mode: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
@@ -205,6 +217,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         organs: whose logs it keeps.
         database_url: where its database is, else in its folder.
         heads_url: where the heads of its logs are, else in its folder.
+        keys_url: where the keys of texts and contents are, else in its folder.
+        kek_file: file of the key-encryption keys that wrap them, if one does.
         object_store: id of the store that its `stored` statements name.
         development_keys: whether its keys were made for a demonstration.
     """
@@ -213,6 +227,8 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     organs: Annotated[tuple[OrganSettings, ...], Meta(min_length=1, max_length=200)]
     database_url: DatabaseUrl | None = None
     heads_url: ServerUrl | None = None
+    keys_url: ServerUrl | None = None
+    kek_file: str | None = None
     object_store: str | None = None
     development_keys: bool = False
 

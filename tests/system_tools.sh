@@ -15,6 +15,7 @@ need radosgw radosgw
 need ceph-mon ceph-mon
 need ceph-osd ceph-osd
 need ceph ceph-common
+need softhsm2-util softhsm2
 if [[ ${1:-test} == bench ]]; then
   need nginx nginx
   need wrk wrk

@@ -38,6 +38,7 @@ from service.context import (
     open_heads,
     system_clock,
 )
+from service.data_keys import open_keys
 from service.key_files import log_signer, witness_policy
 from service.private_files import create_private, write_private
 from service.settings import (
@@ -66,7 +67,6 @@ from storage.errors import AlreadyExists
 from storage.log import LogStores, create_log
 from storage.log.heads import Head
 from storage.log.leading import lead
-from storage.log.texts import TextKeys
 from storage.tiles import LocalTiles
 
 REASONS = ("year", "rolled_back", "keys", "moved")
@@ -107,7 +107,7 @@ def succeed_log(
     places = Places(settings.folder)
     with (
         closing(Database(database_url(settings, deployment))) as db,
-        closing(TextKeys(places.text_keys)) as texts,
+        open_keys(settings, deployment) as texts,
         open_heads(settings, deployment) as heads,
     ):
         old = log_stores(places, organ.log, db, texts, heads)

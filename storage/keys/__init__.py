@@ -17,7 +17,7 @@ Source: docs/adr/0005-text-keys.md, docs/adr/0015-keys-sealing-and-disposal.md.
 """
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,7 +120,7 @@ class KeyStore:
                     for n, name in enumerate(names)
                     if first + n not in found
                 ]
-                _insert_new(connection, text_keys, fresh)
+                insert_new(connection, text_keys, fresh)
             found = self.find(origin, first, count)
         return [found[first + n] for n in range(count)]
 
@@ -147,9 +147,13 @@ class KeyStore:
         with suppress(NotFound):
             return self.find_content(origin, name)
         with self._db.write(TURN) as connection:
-            _require_none_destroyed(connection, origin, [_content_name(name)])
-            fresh = {"origin": origin, "name": name, **self._wrapped(origin, _content_name(name))}
-            _insert_new(connection, content_keys, [fresh])
+            _require_none_destroyed(connection, origin, [content_key_name(name)])
+            fresh = {
+                "origin": origin,
+                "name": name,
+                **self._wrapped(origin, content_key_name(name)),
+            }
+            insert_new(connection, content_keys, [fresh])
         return self.find_content(origin, name)
 
     def find_content(self, origin: str, name: str) -> bytes:
@@ -164,9 +168,9 @@ class KeyStore:
         with self._db.read() as connection:
             row = connection.execute(select(content_keys).where(*key)).one_or_none()
             if row is None:
-                _require_none_destroyed(connection, origin, [_content_name(name)])
+                _require_none_destroyed(connection, origin, [content_key_name(name)])
                 raise NotFound("the key of a content is missing, and nobody destroyed it")
-        return self._opened(row, origin, _content_name(name))
+        return self._opened(row, origin, content_key_name(name))
 
     def destroy_content(
         self, origin: str, name: str, *, at: datetime, by: str, reason: str
@@ -180,12 +184,12 @@ class KeyStore:
             Unavailable: the key may still be there; do it again.
         """
         mine = (content_keys.c.origin == origin, content_keys.c.name == name)
-        row = {"origin": origin, "name": _content_name(name), "by_whom": by, "reason": reason}
+        row = {"origin": origin, "name": content_key_name(name), "by_whom": by, "reason": reason}
         with self._db.write(TURN) as connection:
-            _insert_new(connection, destroyed_keys, [{**row, "destroyed_at": at}])
+            insert_new(connection, destroyed_keys, [{**row, "destroyed_at": at}])
             connection.execute(delete(content_keys).where(*mine))
         self.scrub()
-        found = self.destroyed(origin, [_content_name(name)])
+        found = self.destroyed(origin, [content_key_name(name)])
         return found[0]
 
     def destroyed(self, origin: str | None = None, names: Iterable[str] = ()) -> list[Destroyed]:
@@ -201,7 +205,7 @@ class KeyStore:
 
     def content_was_destroyed(self, origin: str, name: str) -> bool:
         """Whether a content's key was destroyed; False also where there never was one."""
-        return bool(self.destroyed(origin, [_content_name(name)]))
+        return bool(self.destroyed(origin, [content_key_name(name)]))
 
     def count(self) -> Counted:
         """How many keys there are, by what wraps them."""
@@ -260,6 +264,10 @@ class KeyStore:
                 return
             last = tuple(found[-1][:2])
 
+    def content_rows(self) -> Iterator[Row[Any]]:
+        """Every key of a content, as it is kept."""
+        return self.rows(content_keys)
+
     def scrub(self) -> None:
         """Bring what was deleted out of what lies beside the rows, where the store is ours."""
 
@@ -307,12 +315,13 @@ def _text_name(index: int) -> str:
     return f"text {index}"
 
 
-def _content_name(name: str) -> str:
+def content_key_name(name: str) -> str:
+    """How notes of destruction call the key of a content."""
     return f"content {name}"
 
 
 def _name_of(table: Table, row: Row[Any]) -> str:
-    return _text_name(row.idx) if table is text_keys else _content_name(row.name)
+    return _text_name(row.idx) if table is text_keys else content_key_name(row.name)
 
 
 def _after(order: list[Column[Any]], last: tuple[object, ...]) -> ColumnElement[bool]:
@@ -328,7 +337,7 @@ def _require_none_destroyed(connection: Connection, origin: str, names: list[str
         raise KeyDestroyed("the key was destroyed, with a note of who did it and why")
 
 
-def _insert_new(connection: Connection, table: Table, rows: list[dict[str, object]]) -> None:
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
     """Add rows whose names are free; those that are taken stay as they are."""
     if not rows:
         return
