@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.retention_classes import ClassName, RetentionClass, class_faults
+
 PREFIX = "FENGNI_"
 CLIENT_CONFIG = "FENGNI_CLIENT_CONFIG"
 DEPLOYMENT_FILE = "deployment.json"
@@ -65,8 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             nodes may lead a log; wins over the deployment file. Without either they are files.
         keys_url: where the keys of texts and of sealed contents are, on another PostgreSQL server
             than the database; wins over the deployment file. Without either they are a file.
-        kek_file: file of the key-encryption keys that wrap those keys; wins over the deployment
-            file. Without either, and without a hardware module, nothing wraps them.
+        kek_file: file of the keys that wrap those; wins over the deployment file.
         pkcs11_module: PKCS#11 library of a hardware module that wraps the keys instead of a file.
         pkcs11_token: label of the module's token.
         pkcs11_pin_file: file that holds the PIN of the token's user and nothing else.
@@ -190,6 +191,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         authorities: where time-stamps are fetched.
         witnesses: who cosigns.
         witness_policy_file: C2SP tlog-policy that says how many suffice.
+        retention: which class of retention a capture has, by its mode, or `*` for any other.
     """
 
     id: Slug
@@ -202,6 +204,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     authorities: tuple[AuthoritySettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_policy_file: str | None = None
+    retention: dict[str, ClassName] = {}
 
     @property
     def logs(self) -> tuple[LogSettings, ...]:
@@ -220,6 +223,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         keys_url: where the keys of texts and contents are, else in its folder.
         kek_file: file of the key-encryption keys that wrap them, if one does.
         object_store: id of the store that its `stored` statements name.
+        retention_classes: how long content is kept, and how, each with its legal source.
         development_keys: whether its keys were made for a demonstration.
     """
 
@@ -230,6 +234,7 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     keys_url: ServerUrl | None = None
     kek_file: str | None = None
     object_store: str | None = None
+    retention_classes: tuple[RetentionClass, ...] = ()
     development_keys: bool = False
 
 
@@ -341,6 +346,9 @@ def read_deployment(settings: Settings) -> Deployment:
     logs = [log for organ in deployment.organs for log in organ.logs]
     _require_distinct([log.id for log in logs], "log id")
     _require_distinct([log.origin for log in logs], "log origin")
+    by_mode = [organ.retention for organ in deployment.organs]
+    for fault in class_faults(deployment.retention_classes, by_mode):
+        raise SettingsInvalid(f"The deployment file is wrong: {fault}.")
     unsafe = find_unsafe(settings, deployment)
     if unsafe and settings.mode == "production":
         raise SettingsInvalid(f"Production mode refuses to start: {unsafe[0]}.")

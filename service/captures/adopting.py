@@ -7,7 +7,7 @@
     4. one that no capture of ours announced: quarantined and logged
     5. quarantined bytes without their custody statement: stated now
 
-Refuses to remove anything, and to state or move anything of an organ whose log is not confirmed:
+Refuses to remove anything but what is made again, and to state or move anything of an organ whose log is not confirmed:
 next to an old copy of the database all the newer content looks unknown. 4 waits for a start at
 which every log is.
 """
@@ -26,8 +26,11 @@ from service.captures.queries import (
     find_upload,
     mark_received,
     newest_about,
+    statements_about,
 )
+from service.captures.sealing import SEALED_PREFIX, let_go
 from service.captures.uploads import Inbox
+from service.contents import kept_by
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
 from service.logs import get_logger
@@ -62,8 +65,8 @@ class Adopting:
                 "staging_swept", dropped=leftovers.dropped, strangers=len(leftovers.strangers)
             )
         for staged in leftovers.finished:
-            if staged.key.startswith(OUTPUT_PREFIX):
-                context.objects.put_once(staged)  # an inspection's output; its work begins again
+            if staged.key.startswith((OUTPUT_PREFIX, SEALED_PREFIX)):
+                let_go(staged)  # made again by the work that made it, the same or a newer one
                 continue
             organ, upload = _owner(context, staged.key)
             if organ is None or upload is None:
@@ -86,8 +89,17 @@ class Adopting:
             elif upload.state is ContentState.ANNOUNCED:
                 _adopt(context, organ, upload)
             elif upload.state is ContentState.STORED:
-                context.objects.put_once(staged)  # killed between the object's name and the old one
+                self._drop(organ, staged)  # killed between the object's name and the old one
         _state_quarantined(context, self._inbox, organ)
+
+    def _drop(self, organ: Organ, staged: StagedFile) -> None:
+        """Let go of what is an object already, once that is looked at again."""
+        with self._context.db.read() as connection:
+            about = statements_about(connection, organ.log_id, staged.key, kind="stored")
+        if about and kept_by(about[0].statement).key:
+            let_go(staged)  # sealed: what lies here in the clear must not become an object
+        else:
+            self._context.objects.put_once(staged)
 
     def put_unknown_aside(self) -> None:
         """Quarantine what no capture of ours announced; before the first request."""
