@@ -43,6 +43,13 @@ from service.metrics import Metrics
 from service.objects import require_proven
 from service.pages import get_description, get_docs, get_front, get_problem
 from service.request_faults import refuse_unknown_parameters
+from service.retention.disposing import Disposing
+from service.retention.routes import (
+    get_retention,
+    post_approval,
+    post_disposal,
+    post_retention,
+)
 from service.settings import Settings, find_unsafe, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
@@ -63,6 +70,10 @@ ROUTES = [
     get_proof,
     get_bundle,
     get_statements,
+    get_retention,
+    post_retention,
+    post_disposal,
+    post_approval,
     post_export,
     get_export,
     get_package,
@@ -241,6 +252,7 @@ def _workers(
     tasks: list[Task] = [
         storing,
         Exporting(context).task(),
+        Disposing(context).task(),
         Stamping(context).task(),
         *([inspecting] * context.settings.inspect_workers),
     ]

@@ -89,6 +89,7 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     # captures and their content
     ("capture_unknown", 404, "No such capture", "没有此取证件"),
     ("content_unknown", 404, "No content has arrived for this capture", "该取证件的内容尚未送达"),
+    ("disposed", 410, "The content was disposed of by authority", "内容已依法处置"),
     ("content_pending", 409, "The content is being put into the store", "内容正在入库"),
     ("export_unknown", 404, "No such export", "没有此导出"),
     ("log_unknown", 404, "No such log", "没有此日志"),
@@ -148,6 +149,15 @@ _LINES: tuple[tuple[str, int, str, str], ...] = (
     ("already_done", 409, "It has been done before", "已经完成"),
     ("not_anchored", 409, "Witnesses or authorities still owe an answer", "见证或时间戳尚未到达"),
     ("lease_lost", 409, "Another worker took the work over", "任务已由他处接管"),
+    ("retention_running", 409, "A period of retention has not ended", "保管期限未满"),
+    ("period_shortened", 409, "A lock only grows", "保管期限只能延长"),
+    ("on_hold", 409, "A legal hold runs", "已依法冻结"),
+    ("hold_unknown", 404, "No such legal hold runs", "没有此冻结"),
+    ("not_requested", 409, "Nobody requested this disposal", "没有此处置申请"),
+    ("same_person", 403, "Another person must do this", "须由其他人员办理"),
+    ("approvals_missing", 409, "Too few persons have approved", "批准人数不足"),
+    ("disposal_begun", 409, "Disposal has begun", "处置已经开始"),
+    ("clock_behind", 409, "The clock is behind the log", "时钟落后于日志"),
     # storage.errors: the store is wrong, full, locked or away
     ("storage_error", 500, "The store is wrong", "存储出错"),
     ("name_refused", 404, "A name that can never be held", "名称不合规定"),

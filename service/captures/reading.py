@@ -100,6 +100,8 @@ class Reading:
             about = statements_about(connection, organ.log_id, capture, kind="stored")
         if upload is None or record is None:
             raise Problem("capture_unknown", "This organ's log holds no such capture.")
+        if upload.state is ContentState.DISPOSED:
+            raise self._disposed(organ, capture)
         if upload.state is ContentState.ANNOUNCED:
             raise Problem("content_unknown", "The content was announced and has not arrived.")
         if not about:
@@ -117,6 +119,12 @@ class Reading:
             origin=organ.origin,
             kept=kept_by(about[0].statement),
         )
+
+    def _disposed(self, organ: Organ, capture: str) -> Problem:
+        with self._context.db.read() as connection:
+            certificates = statements_about(connection, organ.log_id, capture, kind="disposed")
+        named = ", ".join(one.statement.id for one in certificates)
+        return Problem("disposed", f"The content was disposed of; its certificate is {named}.")
 
     def open(self, held: Held) -> BinaryIO:
         """The content's bytes from the start; the caller closes them.

@@ -249,7 +249,7 @@ def _bundle(shelf: Shelf, item: Held, packed: PackedStatement) -> bytes:
 
 
 def _originals(shelf: Shelf, captures: set[str], held: Sequence[Held]) -> Iterator[Original]:
-    given: set[str] = set()
+    given = _disposed(held)  # of these there is nothing to give
     for item in held:
         about = item.statement.about
         if item.statement.kind != "stored" or about is None or about.statement not in captures:
@@ -267,6 +267,16 @@ def _originals(shelf: Shelf, captures: set[str], held: Sequence[Held]) -> Iterat
         )
 
 
+def _disposed(held: Sequence[Held]) -> set[str]:
+    """Captures whose content was disposed of; the certificate is in the package."""
+    found = {
+        item.statement.about.statement
+        for item in held
+        if item.statement.kind == "disposed" and item.statement.about is not None
+    }
+    return found
+
+
 def _reader(shelf: Shelf, kept: Kept) -> Callable[[], Iterator[bytes]]:
     def pieces() -> Iterator[bytes]:
         with shelf.vault.open(shelf.log_key.name, kept) as stream:
@@ -279,7 +289,11 @@ def _reader(shelf: Shelf, kept: Kept) -> Callable[[], Iterator[bytes]]:
 def _outputs(shelf: Shelf, held: Sequence[Held]) -> dict[str, bytes]:
     """The full output of each inspection, so that a reviewer can compare it with his own."""
     found: dict[str, bytes] = {}
+    gone = _disposed(held)
     for item in held:
+        about = item.statement.about
+        if about is not None and about.statement in gone:
+            continue
         kept = output_of(item.statement) if item.statement.kind == "inspected" else None
         if kept is not None and kept.size_bytes <= MAX_SMALL_BYTES:
             found[f"{kept.sha256}.json"] = b"".join(_reader(shelf, kept)())

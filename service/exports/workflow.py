@@ -206,7 +206,7 @@ def _deeds(context: Context, organ: Organ, export: Export) -> list[Deed]:
             if capture not in found or capture not in rows:
                 raise Problem("capture_unknown", "This organ's log holds no such capture.")
             upload = found[capture]
-            if upload.state is not ContentState.STORED:
+            if upload.state not in {ContentState.STORED, ContentState.DISPOSED}:
                 raise Problem(
                     "content_pending", "A capture's content is not stored yet.", retry_after_s=1
                 )

@@ -242,6 +242,11 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     connection.execute(delete(outbox).where(outbox.c.id.in_([piece.id for piece in pieces])))
 
 
+def drop_pieces(connection: Connection, log: str, subject: str) -> None:
+    """Let go of everything that was to be done on a subject: there is nothing left to do it on."""
+    connection.execute(delete(outbox).where(outbox.c.log == log, outbox.c.subject == subject))
+
+
 def finish_piece(connection: Connection, piece: Piece) -> None:
     """As `finish_pieces`, for one."""
     finish_pieces(connection, [piece])

@@ -176,7 +176,9 @@ def _drop(store: KeyStore, gone: set[tuple[str, str]]) -> None:
 def _lines(store: KeyStore) -> Iterator[bytes]:
     for name, table in _TABLES.items():
         for row in store.rows(table):
-            yield json.dumps({"table": name, **_plain(dict(zip(table.columns.keys(), row, strict=True)))}).encode()
+            yield json.dumps(
+                {"table": name, **_plain(dict(zip(table.columns.keys(), row, strict=True)))}
+            ).encode()
 
 
 def _plain(row: dict[str, object]) -> dict[str, object]:

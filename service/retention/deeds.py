@@ -1,0 +1,231 @@
+"""The steps that people take: admit, extend, hold, release, request, approve.
+
+    1. where the content stands is read from the log, and the step is considered
+    2. a lock or a hold is put on the object in the store: too firm is harmless, too loose is not
+    3. the step is stated; in the log's transaction it is considered again, for another may have come
+    4. the second approval leaves the work of disposing behind, in that same transaction
+    5. a release lifts the store's own hold once it is logged and no other hold runs
+
+Does: each for one capture, blocking until it is logged. Refuses whatever `service.law.retention` does.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from evidence.schema import format_time
+from evidence.statement import About, Statement
+from service.context import Context, Organ
+from service.custody import require_logged
+from service.law.permissions import Holder
+from service.law.refusals import DisposalBegun
+from service.law.retention import (
+    APPROVALS,
+    Standing,
+    consider_approval,
+    consider_hold,
+    consider_lock,
+    consider_release,
+    consider_request,
+)
+from service.problems import Problem
+from service.retention.standing import Subject, find_subject, newest_entry
+from service.work.queue import add_pieces
+from storage.log import Appended
+
+DISPOSE = "dispose"
+"""The kind of work that a second approval leaves behind."""
+
+Consider = Callable[[Standing, datetime, datetime], None]
+"""A rule, asked with where content stands, the time, and that of the log's newest entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants with a capture's content.
+
+    Attributes:
+        reason: a code.
+        reference: of the case, or of the hold.
+        authority: the article or order that he acts under; empty for the class's own.
+        until: until when it is to be locked, UTC; None for what its class says.
+    """
+
+    reason: str
+    reference: str = ""
+    authority: str = ""
+    until: datetime | None = None
+
+
+def lock_longer(
+    context: Context, organ: Organ, holder: Holder, capture: str, wish: Wish
+) -> Subject:
+    """Lock content for longer, as when it is admitted to a case; returns where it stands then.
+
+    Raises:
+        Problem: `capture_unknown`, `content_unknown`, or `invalid` where nothing says until when.
+        Refusal: see `consider_lock`.
+        StorageError: the store did not lock it, or the log takes nothing now.
+    """
+    subject = find_subject(context, organ, capture)
+    until = wish.until
+    if until is None and subject.kind is not None:
+        until = context.clock() + timedelta(days=subject.kind.case_lock_days)
+    if until is None:
+        fault = {"pointer": "/until", "detail": "The capture has no class that would say."}
+        raise Problem("invalid", "Say until when it is to be locked.", errors=(fault,))
+    asked = until
+    consider_lock(subject.standing, asked)
+    for kept in (subject.kept, *subject.outputs):
+        measured = context.objects.retain(kept.name, kept.version, asked).locked_until
+        until = max(until, measured or until)
+    _state(
+        context,
+        organ,
+        holder,
+        subject,
+        "retained",
+        wish,
+        lambda s, _a, _n: consider_lock(s, asked),
+        until=until,
+    )
+    return find_subject(context, organ, capture)
+
+
+def hold(context: Context, organ: Organ, holder: Holder, capture: str, wish: Wish) -> Subject:
+    """Put a legal hold on content; returns where it stands then.
+
+    Raises:
+        Problem, Refusal, StorageError: as `lock_longer`.
+    """
+    subject = find_subject(context, organ, capture)
+    consider_hold(subject.standing)
+    _hold_objects(context, subject, on=True)
+    _state(context, organ, holder, subject, "held", wish, lambda s, _a, _n: consider_hold(s))
+    now = find_subject(context, organ, capture)
+    if wish.reference not in now.standing.holds:  # its disposal began a moment before
+        raise DisposalBegun("The content is disposed of, or that has begun.")
+    return now
+
+
+def release(context: Context, organ: Organ, holder: Holder, capture: str, wish: Wish) -> Subject:
+    """Lift the legal hold of a reference; returns where it stands then.
+
+    Raises:
+        Problem, StorageError: as `lock_longer`.
+        HoldUnknown: no hold of this reference runs.
+    """
+    subject = find_subject(context, organ, capture)
+    consider_release(subject.standing, wish.reference)
+    _state(
+        context,
+        organ,
+        holder,
+        subject,
+        "released",
+        wish,
+        lambda s, _a, _n: consider_release(s, wish.reference),
+    )
+    now = find_subject(context, organ, capture)
+    if not now.standing.holds:
+        _hold_objects(context, now, on=False)
+    return now
+
+
+def request_disposal(
+    context: Context, organ: Organ, holder: Holder, capture: str, wish: Wish
+) -> Subject:
+    """Request the disposal of content whose periods have ended; returns where it stands then.
+
+    Raises:
+        Problem: as `lock_longer`, or `invalid` where neither he nor a class names an authority.
+        Refusal: see `consider_request`.
+    """
+    subject = find_subject(context, organ, capture)
+    if not wish.authority and subject.kind is None:
+        fault = {"pointer": "/authority", "detail": "The capture has no class that names one."}
+        raise Problem("invalid", "Name the authority for its disposal.", errors=(fault,))
+    _state(context, organ, holder, subject, "disposal_requested", wish, consider_request)
+    return find_subject(context, organ, capture)
+
+
+def approve_disposal(
+    context: Context, organ: Organ, holder: Holder, capture: str, wish: Wish, request: str
+) -> Subject:
+    """Approve a request; with the second approval the disposal is left to be done.
+
+    Raises:
+        Problem: as `lock_longer`.
+        Refusal: see `consider_approval`.
+    """
+    subject = find_subject(context, organ, capture)
+
+    def allowed(standing: Standing, at: datetime, newest: datetime) -> None:
+        """Another person may have approved meanwhile, or a hold have come."""
+        consider_approval(standing, request, holder.name, at, newest)
+
+    def effects(connection: Connection, _appended: list[Appended]) -> None:
+        """Two have approved: the work is left in the transaction that says so."""
+        now = find_subject(context, organ, capture, connection)
+        if len(now.standing.approvals) >= APPROVALS:
+            add_pieces(
+                connection,
+                log=organ.log_id,
+                organ=organ.id,
+                kind=DISPOSE,
+                subjects=[capture],
+                at=context.clock(),
+            )
+
+    _state(
+        context,
+        organ,
+        holder,
+        subject,
+        "disposal_approved",
+        wish,
+        allowed,
+        request=request,
+        effects=effects,
+    )
+    return find_subject(context, organ, capture)
+
+
+def _hold_objects(context: Context, subject: Subject, *, on: bool) -> None:
+    for kept in (subject.kept, *subject.outputs):
+        context.objects.hold(kept.name, kept.version, on=on)
+
+
+def _state(
+    context: Context,
+    organ: Organ,
+    holder: Holder,
+    subject: Subject,
+    event: str,
+    wish: Wish,
+    consider: Consider,
+    *,
+    until: datetime | None = None,
+    request: str = "",
+    effects: Callable[[Connection, list[Appended]], None] | None = None,
+) -> None:
+    """State a step, considered in the transaction that logs it."""
+    given = {
+        "reason": wish.reason,
+        "reference": wish.reference,
+        "authority": wish.authority,
+        "request": request,
+        "until": "" if until is None else format_time(until),
+    }
+    body = {"event": event, "actor": holder.name, **{k: v for k, v in given.items() if v}}
+    about = About(statement=subject.capture, log=organ.origin, index=subject.index)
+    made = organ.admission.make("custody", body, about, subject.previous)
+
+    def guard(connection: Connection, _statement: Statement) -> None:
+        """What is stated must be allowed as of the entries before it."""
+        now = find_subject(context, organ, subject.capture, connection)
+        consider(now.standing, context.clock(), newest_entry(connection, organ.log_id))
+
+    require_logged(organ.admission.submit_own([made], guard=guard, effects=effects).result())
