@@ -18,7 +18,8 @@ from msgspec import Meta, Struct
 
 ClassName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Days = Annotated[int, Meta(ge=1, le=36_500)]
-Mode = Annotated[str, Meta(pattern=r"^(attended|automated|import)$")]
+MODES = frozenset({"attended", "automated", "import", "*"})
+"""For which a class can be chosen; `*` is any that is not named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +74,8 @@ class RetentionClass(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         intake_lock_days: for so many days new content is locked in the store.
         case_lock_days: for so many days it is locked once it is admitted to a case.
         seals: whether each content is encrypted under a key of its own.
-        delete_when_met: whether the law demands disposal once the purpose is met; `fengni doctor`
-            names what is overdue.
+        delete_when_met: whether the law demands disposal once the purpose is met; people see to it,
+            and a request needs their word that it is.
     """
 
     name: ClassName
@@ -107,6 +108,7 @@ def class_faults(
                     f" and its article demands {least.keep_days}"
                 )
     for chosen in by_mode:
+        told += [f"there is no mode of capture {mode}" for mode in chosen if mode not in MODES]
         told += [
             f"there is no retention class {name}" for name in chosen.values() if name not in names
         ]

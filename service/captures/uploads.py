@@ -123,11 +123,13 @@ class Inbox:
             The row of the content, and whether this transfer was the one that brought it.
 
         Raises:
-            Problem: `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
+            Problem: `disposed`, `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
                 `content_truncated`, `digest_mismatch`.
             StorageError: the organ has not begun, the disk's reserve is reached, or it refused.
         """
         upload = transfer.upload
+        if upload.state is ContentState.DISPOSED:
+            raise Problem("disposed", "This content was disposed of by authority.")
         if upload.state is not ContentState.ANNOUNCED:
             return _repeated(transfer, upload)
         self._require_begun(transfer.organ)

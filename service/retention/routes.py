@@ -32,6 +32,10 @@ Reference = Annotated[
 Authority = Annotated[
     str, Meta(min_length=1, max_length=200, description="The article or order acted under.")
 ]
+Until = Annotated[
+    datetime,
+    Meta(tz=True, description="Until when it is locked; else what its class says of cases."),
+]
 Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -42,10 +46,7 @@ class RetentionStep(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     reason: Reason
     reference: Reference
     authority: Authority | None = None
-    until: Annotated[
-        datetime | None,
-        Meta(tz=True, description="Until when it is locked; else what its class says of cases."),
-    ] = None
+    until: Until | None = None
 
 
 class DisposalRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
