@@ -23,6 +23,7 @@ from evidence.statement import (
 )
 from service.access.tokens import issue_token
 from service.context import fresh_salt, log_stores, open_context, system_clock
+from service.data_keys import make_keys, open_keys
 from service.key_files import log_signer
 from service.law.permissions import Scope
 from service.objects import make_objects
@@ -37,7 +38,6 @@ from service.settings import (
 )
 from storage.db.engine import Database, migrate
 from storage.log import create_log
-from storage.log.texts import TextKeys
 from storage.staging import Staging
 from storage.tiles import LocalTiles
 
@@ -216,17 +216,18 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
         migrate(url)
     make_objects(settings, system_clock, "test")
     Staging.create(places.staging, reserve_bytes=settings.disk_reserve_bytes)
-    texts = TextKeys.create(places.text_keys)
+    if settings.keys_url is None:
+        make_keys(settings, deployment)
     db = Database(url)
-    for organ in deployment.organs:
-        LocalTiles.create(places.tiles(organ.log.id))
-        create_log(
-            log_stores(places, organ.log, db, texts, None),
-            organ=organ.id,
-            signer=log_signer(settings, organ.log),
-            clock=system_clock,
-        )
-    texts.close()
+    with open_keys(settings, deployment, db) as keys:
+        for organ in deployment.organs:
+            LocalTiles.create(places.tiles(organ.log.id))
+            create_log(
+                log_stores(places, organ.log, db, keys, None),
+                organ=organ.id,
+                signer=log_signer(settings, organ.log),
+                clock=system_clock,
+            )
     db.close()
 
 
