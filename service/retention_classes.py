@@ -1,12 +1,12 @@
-"""Classes of retention: how long content stays, how firmly, under which article, and whether sealed.
+"""Classes of retention: how long content stays, how firmly, and under which article.
 
-Does: says what a class is, holds the least periods that this project has read in the law itself, and
-refuses a deployment whose classes fall short of them. Refuses to ship any other period: what no
+Does: says what a class is, holds the least periods that this project has read in the law itself,
+and refuses a deployment whose classes fall short of them. Refuses to ship any other period: what no
 article in `MINIMA` fixes is for the organ to fill in, with the source that it answers for.
 
-    {"name": "public-video",
-     "source": {"law": "公共安全视频图像信息系统管理条例", "article": "17", "read_on": "2026-11-26"},
-     "keep_days": 30, "intake_lock_days": 30, "case_lock_days": 1825,
+    {"name": "public-video", "keep_days": 30, "intake_lock_days": 30, "case_lock_days": 1825,
+     "source": {"law": "公共安全视频图像信息系统管理条例", "article": "17",
+                "read_on": "2026-11-26"},
      "seals": true, "delete_when_met": true}
 """
 

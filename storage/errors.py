@@ -83,7 +83,7 @@ class Retained(StorageError):
 
 
 class KeyDestroyed(StorageError):
-    """The key was destroyed by authority, so nobody opens what it sealed; a note says who and why."""
+    """The key was destroyed by authority, so nobody opens what it sealed; a note says who did."""
 
     code = "key_destroyed"
 

@@ -1,6 +1,6 @@
-"""Sealed content: stored bytes that only their own key opens, segment by segment.
+r"""Sealed content: stored bytes that only their own key opens, segment by segment.
 
-    header    "fengni-sealed/1\\n" (16) ‖ size of the content (8) ‖ 8,388,608 (8)
+    header    "fengni-sealed/1\n" (16) ‖ size of the content (8) ‖ 8,388,608 (8)
     segment i AES-256-GCM( content from 8,388,608·i on, at most 8,388,608 bytes ), its tag last (16)
 
 Integers are unsigned, big-endian. There is a segment for each 8 MiB that were begun, and one of no

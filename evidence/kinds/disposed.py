@@ -2,7 +2,8 @@
 
 Signed by the server, naming the approvals of two persons. `contents` are the digests of all that
 went, and of sealed objects their names too. `kept_for_others`: the same bytes are another's capture
-under a class that does not seal, so they stay for that one. The leaf stays; the log is not broken. `about` is the capture or the statement whose text went.
+under a class that does not seal, so they stay for that one. The leaf stays; the log is not broken.
+`about` is the capture or the statement whose text went.
 """
 
 from evidence.kinds.members import (

@@ -7,9 +7,9 @@
     4. one that no capture of ours announced: quarantined and logged
     5. quarantined bytes without their custody statement: stated now
 
-Refuses to remove anything but what is made again, and to state or move anything of an organ whose log is not confirmed:
-next to an old copy of the database all the newer content looks unknown. 4 waits for a start at
-which every log is.
+Refuses to remove anything but what is made again, and to state or move anything of an organ whose
+log is not confirmed: next to an old copy of the database all the newer content looks unknown. 4
+waits for a start at which every log is.
 """
 
 from collections.abc import Mapping

@@ -5,8 +5,8 @@
     3. what was sealed goes into the object store, locked as the class says
 
 Does: all three again after a crash, with the same bytes: the key is the same, and sealing is a
-function of key and content. Refuses to remove the staged content: that goes once the log says that it
-is stored, because only then does anybody know where it lies.
+function of key and content. Refuses to remove the staged content: that goes once the log says that
+it is stored, because only then does anybody know where it lies.
 """
 
 from contextlib import suppress

@@ -123,7 +123,8 @@ class Inbox:
             The row of the content, and whether this transfer was the one that brought it.
 
         Raises:
-            Problem: `disposed`, `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
+            Problem: `disposed`, `content_too_large`, `upload_in_progress`, `busy`,
+            `request_timeout`,
                 `content_truncated`, `digest_mismatch`.
             StorageError: the organ has not begun, the disk's reserve is reached, or it refused.
         """

@@ -18,7 +18,7 @@ from itertools import takewhile
 
 import typer
 
-from service.cli import captures, deployments, device, keys, monitor, tokens, witness
+from service.cli import captures, deployments, device, keys, monitor, retention, tokens, witness
 from service.cli.options import DEFECT, INTERRUPTED, NO, OK, UNDECIDED, UNWRITTEN, USAGE
 from service.cli.output import watched_streams
 from service.client.display import open_screen
@@ -37,6 +37,7 @@ app.add_typer(monitor.app)
 app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
 app.add_typer(keys.app, name="keys")
+app.add_typer(retention.app, name="retention")
 app.add_typer(tokens.app, name="token")
 app.add_typer(witness.app, name="witness")
 

@@ -269,12 +269,11 @@ def _originals(shelf: Shelf, captures: set[str], held: Sequence[Held]) -> Iterat
 
 def _disposed(held: Sequence[Held]) -> set[str]:
     """Captures whose content was disposed of; the certificate is in the package."""
-    found = {
+    return {
         item.statement.about.statement
         for item in held
         if item.statement.kind == "disposed" and item.statement.about is not None
     }
-    return found
 
 
 def _reader(shelf: Shelf, kept: Kept) -> Callable[[], Iterator[bytes]]:

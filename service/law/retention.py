@@ -5,12 +5,13 @@
 
 Does: folds the statements about one capture into where it stands, and decides each next step. One
 person requests, two others approve: three persons in all, so that neither a requester nor a pair
-agrees with itself. Disposal begins only when every period has ended and no hold runs; a hold or a new
-lock voids a request, and comes too late once disposal has begun. Refuses a step while the clock is
-behind the log: such a clock is wrong.
+agrees with itself. Disposal begins only when every period has ended and no hold runs; a hold or a
+new lock voids a request, and comes too late once disposal has begun. Refuses a step while the clock
+is behind the log: such a clock is wrong.
 
-The log orders. Two steps may be admitted at the same moment that do not go together; whichever stands
-first in the log counts, and the other has no effect, here as for anybody who reads the log later.
+The log orders. Two steps may be admitted at the same moment that do not go together; whichever
+stands first in the log counts, and the other has no effect, here as for anybody who reads the log
+later.
 
 Source: docs/how-to/retention.md names the articles.
 """
@@ -200,22 +201,24 @@ def _after(standing: Standing, act: Act) -> Standing:
         return replace(standing, disposed=act.statement)
     if standing.begun or standing.disposed:
         return standing
+    after = standing
     match act.event:
         case "stored" | "retained":
             ends = [one for one in (standing.locked_until, act.until) if one is not None]
-            return replace(_voided(standing), locked_until=max(ends, default=None))
+            after = replace(_voided(standing), locked_until=max(ends, default=None))
         case "held":
-            return replace(_voided(standing), holds=standing.holds | {act.reference})
+            after = replace(_voided(standing), holds=standing.holds | {act.reference})
         case "released":
-            return replace(standing, holds=standing.holds - {act.reference})
+            after = replace(standing, holds=standing.holds - {act.reference})
         case "disposal_requested":
-            return replace(standing, request=act, approvals=())
+            after = replace(standing, request=act, approvals=())
         case "disposal_approved":
-            return _approved(standing, act)
+            after = _approved(standing, act)
         case "disposal_begun":
-            return _begun(standing, act)
+            after = _begun(standing, act)
         case _:
-            return standing
+            pass
+    return after
 
 
 def _voided(standing: Standing) -> Standing:

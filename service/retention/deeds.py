@@ -2,11 +2,12 @@
 
     1. where the content stands is read from the log, and the step is considered
     2. a lock or a hold is put on the object in the store: too firm is harmless, too loose is not
-    3. the step is stated; in the log's transaction it is considered again, for another may have come
+    3. the step is stated; in the log's transaction it is considered again: another may have come
     4. the second approval leaves the work of disposing behind, in that same transaction
     5. a release lifts the store's own hold once it is logged and no other hold runs
 
-Does: each for one capture, blocking until it is logged. Refuses whatever `service.law.retention` does.
+Does: each for one capture, blocking until it is logged. Refuses whatever `service.law.retention`
+does.
 """
 
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from service.retention.standing import Subject, find_subject, newest_entry
 from service.work.queue import add_pieces
 from storage.log import Appended
 
+Effects = Callable[[Connection, list[Appended]], None]
 DISPOSE = "dispose"
 """The kind of work that a second approval leaves behind."""
 
@@ -59,6 +61,27 @@ class Wish:
     until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """One step that is stated.
+
+    Attributes:
+        event: the `custody` statement's word.
+        wish: what the person wants.
+        consider: the rule that it must pass in the log's transaction.
+        until: until when content is locked by it, UTC.
+        request: the request that it approves.
+        effects: what its transaction leaves behind.
+    """
+
+    event: str
+    wish: Wish
+    consider: Consider
+    until: datetime | None = None
+    request: str = ""
+    effects: Effects | None = None
+
+
 def lock_longer(
     context: Context, organ: Organ, holder: Holder, capture: str, wish: Wish
 ) -> Subject:
@@ -81,16 +104,13 @@ def lock_longer(
     for kept in (subject.kept, *subject.outputs):
         measured = context.objects.retain(kept.name, kept.version, asked).locked_until
         until = max(until, measured or until)
-    _state(
-        context,
-        organ,
-        holder,
-        subject,
-        "retained",
-        wish,
-        lambda s, _a, _n: consider_lock(s, asked),
+    step = _Step(
+        event="retained",
+        wish=wish,
+        consider=lambda standing, _at, _newest: consider_lock(standing, asked),
         until=until,
     )
+    _state(context, organ, holder, subject, step)
     return find_subject(context, organ, capture)
 
 
@@ -103,7 +123,10 @@ def hold(context: Context, organ: Organ, holder: Holder, capture: str, wish: Wis
     subject = find_subject(context, organ, capture)
     consider_hold(subject.standing)
     _hold_objects(context, subject, on=True)
-    _state(context, organ, holder, subject, "held", wish, lambda s, _a, _n: consider_hold(s))
+    step = _Step(
+        event="held", wish=wish, consider=lambda standing, _at, _newest: consider_hold(standing)
+    )
+    _state(context, organ, holder, subject, step)
     now = find_subject(context, organ, capture)
     if wish.reference not in now.standing.holds:  # its disposal began a moment before
         raise DisposalBegun("The content is disposed of, or that has begun.")
@@ -119,15 +142,12 @@ def release(context: Context, organ: Organ, holder: Holder, capture: str, wish: 
     """
     subject = find_subject(context, organ, capture)
     consider_release(subject.standing, wish.reference)
-    _state(
-        context,
-        organ,
-        holder,
-        subject,
-        "released",
-        wish,
-        lambda s, _a, _n: consider_release(s, wish.reference),
+    step = _Step(
+        event="released",
+        wish=wish,
+        consider=lambda standing, _at, _newest: consider_release(standing, wish.reference),
     )
+    _state(context, organ, holder, subject, step)
     now = find_subject(context, organ, capture)
     if not now.standing.holds:
         _hold_objects(context, now, on=False)
@@ -147,7 +167,8 @@ def request_disposal(
     if not wish.authority and subject.kind is None:
         fault = {"pointer": "/authority", "detail": "The capture has no class that names one."}
         raise Problem("invalid", "Name the authority for its disposal.", errors=(fault,))
-    _state(context, organ, holder, subject, "disposal_requested", wish, consider_request)
+    step = _Step(event="disposal_requested", wish=wish, consider=consider_request)
+    _state(context, organ, holder, subject, step)
     return find_subject(context, organ, capture)
 
 
@@ -179,17 +200,10 @@ def approve_disposal(
                 at=context.clock(),
             )
 
-    _state(
-        context,
-        organ,
-        holder,
-        subject,
-        "disposal_approved",
-        wish,
-        allowed,
-        request=request,
-        effects=effects,
+    step = _Step(
+        event="disposal_approved", wish=wish, consider=allowed, request=request, effects=effects
     )
+    _state(context, organ, holder, subject, step)
     return find_subject(context, organ, capture)
 
 
@@ -198,34 +212,22 @@ def _hold_objects(context: Context, subject: Subject, *, on: bool) -> None:
         context.objects.hold(kept.name, kept.version, on=on)
 
 
-def _state(
-    context: Context,
-    organ: Organ,
-    holder: Holder,
-    subject: Subject,
-    event: str,
-    wish: Wish,
-    consider: Consider,
-    *,
-    until: datetime | None = None,
-    request: str = "",
-    effects: Callable[[Connection, list[Appended]], None] | None = None,
-) -> None:
+def _state(context: Context, organ: Organ, holder: Holder, subject: Subject, step: _Step) -> None:
     """State a step, considered in the transaction that logs it."""
     given = {
-        "reason": wish.reason,
-        "reference": wish.reference,
-        "authority": wish.authority,
-        "request": request,
-        "until": "" if until is None else format_time(until),
+        "reason": step.wish.reason,
+        "reference": step.wish.reference,
+        "authority": step.wish.authority,
+        "request": step.request,
+        "until": "" if step.until is None else format_time(step.until),
     }
-    body = {"event": event, "actor": holder.name, **{k: v for k, v in given.items() if v}}
+    body = {"event": step.event, "actor": holder.name, **{k: v for k, v in given.items() if v}}
     about = About(statement=subject.capture, log=organ.origin, index=subject.index)
     made = organ.admission.make("custody", body, about, subject.previous)
 
     def guard(connection: Connection, _statement: Statement) -> None:
         """What is stated must be allowed as of the entries before it."""
         now = find_subject(context, organ, subject.capture, connection)
-        consider(now.standing, context.clock(), newest_entry(connection, organ.log_id))
+        step.consider(now.standing, context.clock(), newest_entry(connection, organ.log_id))
 
-    require_logged(organ.admission.submit_own([made], guard=guard, effects=effects).result())
+    require_logged(organ.admission.submit_own([made], guard=guard, effects=step.effects).result())

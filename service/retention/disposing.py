@@ -2,13 +2,13 @@
 
     1. that it begins is stated, decided in the log's own transaction; from there on no hold comes
     2. the keys of what is sealed are destroyed, each leaving a note of who, when and why
-    3. the objects go as far as their locks and this account allow, and other captures do not need them
+    3. objects go as far as locks and this account allow, and other captures do not need them
     4. copies go: quarantined transfers, made packages, staged bytes
     5. the certificate is stated; in that transaction the content's row says disposed and work ends
 
-Does: each step again after a crash; every one of them finds what it did before. Refuses to begin where
-the rules refuse, and then lets the work go: a hold or a new lock has voided the request. Statements
-stay: the log is whole, and what it says of a capture is not its content.
+Does: each step again after a crash; every one of them finds what it did before. Refuses to begin
+where the rules refuse, and then lets the work go: a hold or a new lock has voided the request.
+Statements stay: the log is whole, and what it says of a capture is not its content.
 """
 
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ class Disposing:
         for kept in (subject.kept, *subject.outputs):
             self._destroy_key(organ, subject, request, kept, gone)  # 2
         for kept in (subject.kept, *subject.outputs):
-            self._remove_object(organ, subject, kept, gone)  # 3
+            self._remove_object(subject, kept, gone)  # 3
         copies = self._remove_copies(organ, subject)  # 4
         self._state(organ, piece, subject, request, gone.method, copies)  # 5
 
@@ -154,7 +154,7 @@ class Disposing:
         )
         gone.keys += 1
 
-    def _remove_object(self, organ: Organ, subject: Subject, kept: Kept, gone: _Gone) -> None:
+    def _remove_object(self, subject: Subject, kept: Kept, gone: _Gone) -> None:
         """Ciphertext without its key may stay where it is locked; plain content may not."""
         objects = self._context.objects
         if not kept.key:

@@ -1,8 +1,8 @@
 """Whether another capture needs the same object: bytes under their own digest can be shared.
 
-Does: looks through what the logs of this deployment say is stored. Refuses to guess from a digest in
-a work table: a statement that is in force counts. It reads every such text, so it takes as long as
-there are many; only disposals of content that is not sealed ask.
+Does: looks through what the logs of this deployment say is stored. Refuses to guess from a digest
+in a work table: a statement that is in force counts. It reads every such text, so it takes as long
+as there are many; only disposals of content that is not sealed ask.
 """
 
 from sqlalchemy import Connection, and_, exists, func, select

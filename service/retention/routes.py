@@ -1,4 +1,4 @@
-"""The routes of retention: where content stands, longer locks, holds, and disposal by three persons.
+"""The routes of retention: where content stands, longer locks, holds, disposal by three persons.
 
 Does: reads requests, calls one function, writes where the content stands then. Refuses to decide.
 """
@@ -97,8 +97,9 @@ def get_retention(capture: CaptureId, caller: NamedDependency[Caller]) -> Retent
     guards=[needs(Scope.RETAIN, media_type=JSON)],
     sync_to_thread=True,
     summary="Lock content for longer, hold it, or release it",
-    description="`admit` and `extend` lock the object for longer in the store, never shorter. A hold"
-    " is lifted by its own reference. Each step is logged, and voids a request for disposal.",
+    description="`admit` and `extend` lock the object for longer in the store, never shorter. A"
+    " hold is lifted by its own reference. Each step is logged, and voids a request for disposal"
+    " unless it is a release.",
 )
 def post_retention(
     capture: CaptureId, data: Annotated[RetentionStep, Body()], caller: NamedDependency[Caller]

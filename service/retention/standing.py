@@ -1,7 +1,7 @@
 """What the log says about a capture's retention, read for the rules that decide.
 
-Does: reads the statements about one capture in one snapshot or transaction. Refuses to keep a state of
-its own: there is no row that could say something else than the log.
+Does: reads the statements about one capture in one snapshot or transaction. Refuses to keep a state
+of its own: there is no row that could say something else than the log.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """Looking after the key store: backup, putting it back, a new key-encryption key, looking it over.
 
-Does: each beside a server that runs, but for putting back, which wants it stopped. Asks the log what
-was disposed of before a key comes back, so that a backup older than a destruction undoes nothing.
-Refuses to overwrite a backup, and to read a backup key that others may read.
+Does: each beside a server that runs, but for putting back, which wants it stopped. Asks the log
+what was disposed of before a key comes back, so that a backup older than a destruction undoes
+nothing. Refuses to overwrite a backup, and to read a backup key that others may read.
 """
 
 import os

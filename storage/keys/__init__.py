@@ -10,8 +10,8 @@ missing, which is damage.
     destroyed_keys  origin, name       when, by whom and why; such a row is never changed
 
 Two stores with one contract: a SQLite file of one machine (`FileKeys`), and a database on a server
-that many nodes reach (`SharedKeys`). Refuses to make a second key for a name, a key for a name whose
-key was destroyed, and to start with a file that is not there.
+that many nodes reach (`SharedKeys`). Refuses to make a second key for a name, a key for a name
+whose key was destroyed, and to start with a file that is not there.
 
 Source: docs/adr/0005-text-keys.md, docs/adr/0015-keys-sealing-and-disposal.md.
 """
@@ -237,7 +237,7 @@ class KeyStore:
         return changed
 
     def faults(self) -> Iterator[str]:
-        """What is wrong with the keys: each that does not open, each that is there and destroyed."""
+        """What is wrong: each key that does not open, each that is there and was destroyed."""
         gone = {(one.origin, one.name) for one in self.destroyed()}
         for table in (text_keys, content_keys):
             for row in self.rows(table):

@@ -3,11 +3,11 @@
     fengni-keys-backup/1 ⏎ ‖ salt (32) ‖ frames
     frame = length of the rest (4) ‖ AES-256-GCM( rows, nonce: number of the frame (12) )
 
-The frame's key is HKDF-SHA-256 of the backup key with the salt, so each file has its own. Associated
-data are the head, the salt, the number and whether it is the last frame: frames cannot be dropped,
-swapped or cut off. Rows are JSON lines, keys as the store keeps them: wrapped. So who has the file
-and its key has no key yet, and when a key-encryption key is destroyed what it wraps in every older
-backup goes with it.
+The frame's key is HKDF-SHA-256 of the backup key with the salt, so each file has its own.
+Associated data are the head, the salt, the number and whether it is the last frame: frames cannot
+be dropped, swapped or cut off. Rows are JSON lines, keys as the store keeps them: wrapped. So who
+has the file and its key has no key yet, and when a key-encryption key is destroyed what it wraps in
+every older backup goes with it.
 
 Does: writes and reads such files a piece at a time. Putting back merges: first everything that was
 destroyed, by the store's own word or the file's, then those keys that the store lacks and nobody

@@ -1,9 +1,9 @@
 """Key-encryption keys in a hardware module that speaks PKCS#11; they never leave it.
 
 Does: AES-256-GCM inside the module, with keys that are made there, sensitive and not extractable,
-under labels `fengni-kek-000001` and so on; the highest number is the present one, so every node that
-speaks to the module agrees. Refuses to log in without a PIN, and gives no message of the module
-away, only that it refused.
+under labels `fengni-kek-000001` and so on; the highest number is the present one, so every node
+that speaks to the module agrees. Refuses to log in without a PIN, and gives no message of the
+module away, only that it refused.
 
     wrapped = nonce (12) ‖ AES-256-GCM( key (32), associated data: place )          60 bytes
 

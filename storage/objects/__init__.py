@@ -1,9 +1,9 @@
 """The contract of every object store, and the three shapes that cross it.
 
 An object is bytes under their own SHA-256. A store creates objects, gives them back and locks them
-for longer; it has no update. What is no longer locked or held it can dispose of: who may ask for that
-is decided elsewhere, with approvals (`service.retention`).
-Which kind of store keeps the bytes changes the assurance, never the meaning of these calls.
+for longer; it has no update. What is no longer locked or held it can dispose of: who may ask for
+that is decided elsewhere, with approvals (`service.retention`). Which kind of store keeps the bytes
+changes the assurance, never the meaning of these calls.
 """
 
 import enum

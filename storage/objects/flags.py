@@ -1,8 +1,8 @@
 """The two file flags of `chattr` that keep files and folders from being changed.
 
-An append-only folder takes new names and gives none up; an immutable file can be neither
-written, renamed, linked nor removed, not even by root before the flag is lifted. Setting them
-needs CAP_LINUX_IMMUTABLE. A flag is lifted for a disposal only, and nothing raises: what could not be set
+An append-only folder takes new names and gives none up; an immutable file can be neither written,
+renamed, linked nor removed, not even by root before the flag is lifted. Setting them needs
+CAP_LINUX_IMMUTABLE. A flag is lifted for a disposal only, and nothing raises: what could not be set
 is simply not there when it is read again.
 
 Source: linux/fs.h, FS_IOC_GETFLAGS = _IOR('f', 1, long), FS_IOC_SETFLAGS = _IOW('f', 2, long).

@@ -5,10 +5,10 @@
     <root>/locks/abcd…(64 hex)           until when the object is locked, and whether it is on hold
     <root>/tmp/                          files that have no name yet
 
-It refuses names that are not SHA-256 digests, follows no link, overwrites no object and removes none
-that is locked or on hold. Mode bits stop accidents, not the account that runs the service; the
-level says so. With `immutable=True` and the right to set file flags (root, or
-CAP_LINUX_IMMUTABLE) folders become append-only and objects immutable, and the level says that.
+It refuses names that are not SHA-256 digests, follows no link, overwrites no object and removes
+none that is locked or on hold. Mode bits stop accidents, not the account that runs the service; the
+level says so. With `immutable=True` and the right to set file flags (root, or CAP_LINUX_IMMUTABLE)
+folders become append-only and objects immutable, and the level says that.
 """
 
 import contextlib

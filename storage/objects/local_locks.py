@@ -4,9 +4,9 @@
     until 2026-12-26T00:00:00Z
     hold off
 
-Does: keeps what S3 keeps with an object, in the same two parts. Refuses to shorten a lock. Whoever may
-write the directory may write the notes too: they keep this service from an error, not an intruder
-from the bytes, and the assurance level says so.
+Does: keeps what S3 keeps with an object, in the same two parts. Refuses to shorten a lock. Whoever
+may write the directory may write the notes too: they keep this service from an error, not an
+intruder from the bytes, and the assurance level says so.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Killed between any two steps of sealing and of disposal: the next start ends in the same state."""
+"""Killed between any two steps of sealing and of disposal: the next start ends in one state."""
 
 import multiprocessing
 import os

@@ -1,6 +1,7 @@
 """A deployment with classes of retention, people with their own tokens, and a clock that is set."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,7 +53,7 @@ class Clock:
 
 
 def make(folder: Path, **settings: Any) -> Made:  # noqa: ANN401  of the maker
-    """Captures made unattended are sealed, those that are imported are not, others have no class."""
+    """What is captured unattended is sealed, what is imported is not, the rest has no class."""
     made = make_deployment(folder, **settings)
     organs = tuple(
         msgspec.structs.replace(one, retention={"automated": VIDEO.name, "import": OPEN.name})
@@ -79,7 +80,7 @@ def make(folder: Path, **settings: Any) -> Made:  # noqa: ANN401  of the maker
 
 
 @contextmanager
-def clocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clocked(monkeypatch: pytest.MonkeyPatch) -> Generator[Clock]:
     """Let every deployment that is opened meanwhile go by a clock of ours."""
     clock = Clock()
     with monkeypatch.context() as patch:
@@ -125,8 +126,7 @@ def sealed_capture(
 
 def wait_for(client: Client, made: Made, capture: str, state: str) -> None:
     """Wait until the content has come so far."""
-    import time  # noqa: PLC0415
-
+    shown: dict[str, Any] = {}
     for _ in range(600):
         shown = ask(client, made, "clerk", "GET", f"/v1/captures/{capture}").json()
         if shown["content"]["state"] == state:

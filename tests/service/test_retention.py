@@ -1,4 +1,4 @@
-"""Retention, from the outside: sealed content, longer locks, holds, and disposal by three persons."""
+"""Retention, from the outside: sealed content, longer locks, holds, disposal by three persons."""
 
 import io
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def sound(made: Made) -> None:
 def test_content_of_a_class_that_seals_lies_nowhere_in_the_clear(
     client: Client, made: Made
 ) -> None:
-    """It is read whole and in part as it was sent; the store, staging and database hold none of it."""
+    """It is read as it was sent; the store, staging and database hold none of it."""
     capture = sealed_capture(client, made, PHOTO)
     path = f"/v1/captures/{capture}/content"
     whole = ask(client, made, "head", "GET", path)
@@ -276,7 +276,7 @@ def test_nothing_is_disposed_of_while_the_clock_is_wrong(
 
 
 def test_classes_that_fall_short_of_the_law_are_refused(made: Made) -> None:
-    """Less than an article that was read, a class that is not there, a mode that is none, a double."""
+    """Less than an article demands, a class that is not there, a mode that is none, a double."""
     path = made.settings.folder / "deployment.json"
     right = path.read_text("utf-8")
     for old, new in (

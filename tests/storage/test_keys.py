@@ -288,8 +288,10 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyWrappe
     )
     monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm.conf"))
     subprocess.run(
-        [str(program), "--init-token", "--free", "--label", tmp_path.name[-32:]]
-        + ["--pin", "1234", "--so-pin", "5678"],
+        [
+            *(str(program), "--init-token", "--free", "--label", tmp_path.name[-32:]),
+            *("--pin", "1234", "--so-pin", "5678"),
+        ],
         check=True,
         capture_output=True,
         timeout=60,

@@ -187,7 +187,7 @@ STORED: list[bytes] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _sealed_once(long: bytes) -> None:  # pyright: ignore[reportUnusedFunction]
+def _sealed_once(long: bytes) -> None:
     """Seal the long content once for the property."""
     STORED[:] = [sealed(long)]
 
@@ -212,9 +212,8 @@ def test_two_segments_are_in_memory_at_most(tmp_path: Path) -> None:
     size, digest = 6 * SEGMENT_BYTES, hashlib.sha256()
     with path.open("wb") as out:
         for _ in range(6):
-            out.write(piece := bytes(SEGMENT_BYTES))
-            digest.update(piece)
-    del piece
+            out.write(bytes(SEGMENT_BYTES))
+            digest.update(bytes(SEGMENT_BYTES))
     tracemalloc.start()
     try:
         with path.open("rb") as content, stored.open("wb") as out:

@@ -11,8 +11,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 SEGMENT = 8_388_608
-CASES = (("empty", 0), ("one byte", 1), ("a kilobyte", 1000), ("a segment", SEGMENT))
-CASES += (("a segment and a byte", SEGMENT + 1), ("two and a half", 2 * SEGMENT + SEGMENT // 2))
+CASES = (
+    ("empty", 0),
+    ("one byte", 1),
+    ("a kilobyte", 1000),
+    ("a segment", SEGMENT),
+    ("a segment and a byte", SEGMENT + 1),
+    ("two and a half", 2 * SEGMENT + SEGMENT // 2),
+)
 
 
 def seal(key: bytes, content: bytes) -> bytes:
