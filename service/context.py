@@ -235,20 +235,19 @@ def open_context(
 
     Args:
         settings: from the environment.
-        witnessed: asks an organ's witnesses what they know of its log, before it may sign; where
-            too few answer the log is open for reading until `Log.confirm`.
-        published: told of each publication, in the publisher's thread; must only wake somebody.
+        witnessed: asks an organ's witnesses what they know of its log, before it may sign; with
+            too few answers the log is only read until `Log.confirm`.
+        published: told of each publication, in the publisher's thread; must only wake.
         clock: now, UTC.
         metrics: counts; new ones where none are given.
-        deployment: instead of what the deployment file says, for one that is about to change.
+        deployment: instead of the deployment file, for one that is about to change.
 
     Raises:
         SettingsInvalid: the deployment file or a key file is wrong or unsafe.
         StorageError: a store is missing, damaged, held by another process, or rolled back.
     """
     deployment = deployment or read_deployment(settings)
-    places = Places(settings.folder)
-    metrics = metrics or Metrics()
+    places, metrics = Places(settings.folder), metrics or Metrics()
     with ExitStack() as opening:
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
         db.require_newest()

@@ -108,6 +108,10 @@ def init(  # noqa: PLR0913, PLR0917  the parameters are the options
             ),
         )
     )
+    _tell_made(folder, place, desk)
+
+
+def _tell_made(folder: Path, place: Path, desk: Path) -> None:
     screen = open_screen()
     screen.out.print(f"The deployment lies in {place}. Serve it: fengni serve {folder}")
     screen.out.print(

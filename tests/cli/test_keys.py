@@ -142,7 +142,8 @@ def test_people_keep_and_end_content_by_command(
             """A command of one person."""
             return said(capsys, "retention", *words, *people[name])
 
-        assert does("head", "show", capture)[1]["sealed"] is False
+        status, shown = does("head", "show", capture)
+        assert (status, shown.get("sealed")) == (0, False), shown
         held = does("head", "hold", capture, "--reference", "h-1", "--authority", "法院函")
         assert held[1]["holds"] == ["h-1"]
         article = ["--authority", "个人信息保护法 第47条"]
