@@ -132,6 +132,7 @@ def test_people_keep_and_end_content_by_command(
     with serve(made) as client:
         capture = sealed_capture(client, made, PHOTO, mode="attended")
     with ServerProcess(made.settings.folder) as server:
+        server.start()
         people = {
             name: ["--config", config_of(tmp_path, server.url, name, made.tokens[key])]
             for name in ("clerk", "head", "jurist")
