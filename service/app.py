@@ -47,6 +47,13 @@ from service.pages import get_description, get_docs, get_front, get_problem
 from service.production import find_unsafe
 from service.relaying import Relaying
 from service.request_faults import refuse_unknown_parameters
+from service.retention.disposing import Disposing
+from service.retention.routes import (
+    get_retention,
+    post_approval,
+    post_disposal,
+    post_retention,
+)
 from service.settings import Settings, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
@@ -67,6 +74,10 @@ ROUTES = [
     get_proof,
     get_bundle,
     get_statements,
+    get_retention,
+    post_retention,
+    post_disposal,
+    post_approval,
     post_export,
     get_export,
     get_package,
@@ -256,6 +267,7 @@ def _workers(
     tasks: list[Task] = [
         storing,
         Exporting(context).task(),
+        Disposing(context).task(),
         Stamping(context).task(),
         *([inspecting] * context.settings.inspect_workers),
     ]

@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.retention_classes import ClassName, RetentionClass, class_faults
+
 PREFIX = "FENGNI_"
 CLIENT_CONFIG = "FENGNI_CLIENT_CONFIG"
 DEPLOYMENT_FILE = "deployment.json"
@@ -63,9 +65,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             file. Without either it is a SQLite file in the folder.
         heads_url: where the heads of the logs are, on another PostgreSQL server, so that several
             nodes may lead a log; wins over the deployment file. Without either they are files.
+        keys_url: where the keys of texts and of sealed contents are, on another PostgreSQL server
+            than the database; wins over the deployment file. Without either they are a file.
+        kek_file: file of the keys that wrap those; wins over the deployment file.
+        pkcs11_module: PKCS#11 library of a hardware module that wraps the keys instead of a file.
+        pkcs11_token: label of the module's token.
+        pkcs11_pin_file: file that holds the PIN of the token's user and nothing else.
         node: of this process, for people who ask who leads a log; else the host's name.
-        mode: `development` takes what is made for a trial and warns of it; `production` does not
-            start on it.
+        mode: `development` warns of what is made for a trial; `production` does not start on it.
         host: the address that the server listens on.
         port: the port that it listens on.
         log_format: `console` for people, `json` for machines.
@@ -84,8 +91,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         lease_s: how long a piece of work stays with one worker.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
-        objects: where originals are kept: `local`, a directory of this machine, or `s3`, a bucket
-            with Object Lock.
+        objects: where originals are kept: `local`, or `s3`, a bucket with Object Lock.
         objects_unproven: what happens where the bucket fails its self-test: `refuse` to start, or
             start and `state` the level `s3-unproven` of everything that is stored.
         intake_days: for how many days a new object is locked at least; locks only grow.
@@ -117,6 +123,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     folder: Path
     database_url: DatabaseUrl | None = None
     heads_url: ServerUrl | None = None
+    keys_url: ServerUrl | None = None
+    kek_file: Path | None = None
+    pkcs11_module: Path | None = None
+    pkcs11_token: str | None = None
+    pkcs11_pin_file: Path | None = None
     node: NodeName | None = None
     mode: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
@@ -202,6 +213,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         authorities: where time-stamps are fetched.
         witnesses: who cosigns.
         witness_policy_file: C2SP tlog-policy that says how many suffice.
+        retention: which class of retention a capture has, by its mode, or `*` for any other.
     """
 
     id: Slug
@@ -214,6 +226,7 @@ class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     authorities: tuple[AuthoritySettings, ...] = ()
     witnesses: tuple[WitnessSettings, ...] = ()
     witness_policy_file: str | None = None
+    retention: dict[str, ClassName] = {}
 
     @property
     def logs(self) -> tuple[LogSettings, ...]:
@@ -229,7 +242,10 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         organs: whose logs it keeps.
         database_url: where its database is, else in its folder.
         heads_url: where the heads of its logs are, else in its folder.
+        keys_url: where the keys of texts and contents are, else in its folder.
+        kek_file: file of the key-encryption keys that wrap them, if one does.
         object_store: id of the store that its `stored` statements name.
+        retention_classes: how long content is kept, and how, each with its legal source.
         development_keys: whether its keys were made for a demonstration.
     """
 
@@ -237,7 +253,10 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     organs: Annotated[tuple[OrganSettings, ...], Meta(min_length=1, max_length=200)]
     database_url: DatabaseUrl | None = None
     heads_url: ServerUrl | None = None
+    keys_url: ServerUrl | None = None
+    kek_file: str | None = None
     object_store: str | None = None
+    retention_classes: tuple[RetentionClass, ...] = ()
     development_keys: bool = False
 
 
@@ -340,7 +359,7 @@ def read_deployment(settings: Settings) -> Deployment:
     """Read the deployment file; what production mode refuses in it, `service.production` says.
 
     Raises:
-        SettingsInvalid: the file is missing, malformed, or names an id twice.
+        SettingsInvalid: the file is missing, malformed, or contradicts itself.
     """
     path = settings.folder / DEPLOYMENT_FILE
     try:
@@ -353,6 +372,9 @@ def read_deployment(settings: Settings) -> Deployment:
     logs = [log for organ in deployment.organs for log in organ.logs]
     _require_distinct([log.id for log in logs], "log id")
     _require_distinct([log.origin for log in logs], "log origin")
+    by_mode = [organ.retention for organ in deployment.organs]
+    for fault in class_faults(deployment.retention_classes, by_mode):
+        raise SettingsInvalid(f"The deployment file is wrong: {fault}.")
     return deployment
 
 

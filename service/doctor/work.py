@@ -32,6 +32,7 @@ from service.captures.workflow import INSPECT, STAMP
 from service.doctor.diagnosis import Findings, Listed
 from service.exports.queries import EXPORT, ExportState
 from service.law.permissions import Scope
+from service.retention.deeds import DISPOSE
 from service.settings import Deployment, Places, Settings
 from service.work.queue import LONGEST_PAUSE_S, State
 from storage import records
@@ -92,7 +93,9 @@ def _check_queue(connection: Connection, settings: Settings, at: datetime) -> Fi
     storing, exporting = outbox.c.kind == STORE, outbox.c.kind == EXPORT
     held = outbox.c.state == State.HELD.value
     wrongs = {
-        "is of no kind that is done here": outbox.c.kind.not_in([STORE, INSPECT, STAMP, EXPORT]),
+        "is of no kind that is done here": outbox.c.kind.not_in(
+            [STORE, INSPECT, STAMP, EXPORT, DISPOSE]
+        ),
         "is in a state that does not exist": outbox.c.state.not_in([one.value for one in State]),
         "is on a capture that is not logged": ~exporting & ~logged,
         "is on an export that nobody asked for": exporting & ~asked,

@@ -114,6 +114,16 @@ def expired_exports(connection: Connection, at: datetime) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def packages_with(connection: Connection, log: str, capture: str) -> list[str]:
+    """Ids of exports whose package is there and holds a capture's content."""
+    query = select(exports.c.id).where(
+        exports.c.log == log,
+        exports.c.state == ExportState.READY.value,
+        exports.c.captures.contains(capture, autoescape=True),
+    )
+    return list(connection.execute(query).scalars())
+
+
 def mark_expired(connection: Connection, export_ids: Sequence[str]) -> None:
     """Note that the packages are gone."""
     connection.execute(

@@ -40,6 +40,7 @@ from service.context import (
     open_heads,
     system_clock,
 )
+from service.data_keys import make_keys, open_keys
 from service.key_files import log_signer
 from service.law.refusals import Refusal
 from service.objects import make_objects
@@ -69,8 +70,8 @@ from service.setup.registrar import Desk, Rejected, create_desk, request_key
 from service.stores import make_staging, make_tiles
 from storage.db.engine import Database
 from storage.log import Outcome, create_log
-from storage.log.texts import TextKeys
 
+KEK_FILE = "keys/kek"
 KNOWN_KEYS_FILE = "known-keys.json"
 POLICY_FILE = "witness-policy.txt"
 DEVELOPMENT_MARK = "DEVELOPMENT-ONLY.txt"
@@ -259,6 +260,8 @@ def _write_settings(plan: Plan, making: Path, desk: Desk) -> Deployment:
         ),
         database_url=plan.databases.url,
         heads_url=plan.databases.heads_url,
+        keys_url=plan.databases.keys_url,
+        kek_file=KEK_FILE,
         development_keys=plan.development,
     )
     write_deployment(making, deployment)
@@ -312,20 +315,27 @@ def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None
         settings.folder, msgspec.structs.replace(deployment, object_store=objects.store_id)
     )
     make_staging(settings, system_clock)
-    texts = TextKeys.create(places.text_keys)
+    make_keys(
+        settings,
+        deployment,
+        owner_url=plan.databases.keys_owner_url,
+        service_role=plan.databases.keys_role,
+    )
     db = Database(database_url(settings, deployment))
     try:
         for organ in deployment.organs:
             make_tiles(settings, organ.log.id)
-            with open_heads(settings, deployment) as heads:
+            with (
+                open_heads(settings, deployment) as heads,
+                open_keys(settings, deployment, db) as keys,
+            ):
                 create_log(
-                    log_stores(settings, organ.log, db, texts, heads),
+                    log_stores(settings, organ.log, db, keys, heads),
                     organ=organ.id,
                     signer=log_signer(settings, organ.log),
                     clock=system_clock,
                 )
     finally:
-        texts.close()
         db.close()
 
 

@@ -221,6 +221,19 @@ def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[P
     return frozenset(p for p in pieces if (p.id, p.owner, p.attempts) in leased)
 
 
+def is_leased(connection: Connection, subject: str, at: datetime) -> bool:
+    """Whether somebody is doing work on a subject now.
+
+    Args:
+        connection: to the database.
+        subject: as in `Piece`.
+        at: now, UTC.
+    """
+    live = (outbox.c.state == State.LEASED.value, outbox.c.lease_until > at)
+    query = select(outbox.c.id).where(outbox.c.subject == subject, *live).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     """Done: the rows go; what was done is told by its statements.
 
@@ -230,6 +243,11 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     if len(still_leased(connection, pieces)) != len(pieces):
         raise LeaseLost("Another worker has taken this work over.")
     connection.execute(delete(outbox).where(outbox.c.id.in_([piece.id for piece in pieces])))
+
+
+def drop_pieces(connection: Connection, log: str, subject: str) -> None:
+    """Let go of everything that was to be done on a subject: there is nothing left to do it on."""
+    connection.execute(delete(outbox).where(outbox.c.log == log, outbox.c.subject == subject))
 
 
 def finish_piece(connection: Connection, piece: Piece) -> None:

@@ -23,6 +23,7 @@ from evidence.statement import (
 )
 from service.access.tokens import issue_token
 from service.context import fresh_salt, log_stores, open_context, system_clock
+from service.data_keys import make_keys, open_keys
 from service.key_files import log_signer
 from service.law.permissions import Scope
 from service.objects import make_objects
@@ -38,7 +39,6 @@ from service.settings import (
 from service.stores import make_staging, make_tiles
 from storage.db.engine import Database, migrate
 from storage.log import create_log
-from storage.log.texts import TextKeys
 
 AUDIENCE = "test"
 PHOTO = b"\xff\xd8\xff\xe0 not much of a photo \xff\xd9"
@@ -215,17 +215,18 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
         migrate(url)
     make_objects(settings, system_clock, "test")
     make_staging(settings, system_clock)
-    texts = TextKeys.create(places.text_keys)
+    if settings.keys_url is None:
+        make_keys(settings, deployment)
     db = Database(url)
-    for organ in deployment.organs:
-        make_tiles(settings, organ.log.id)
-        create_log(
-            log_stores(settings, organ.log, db, texts, None),
-            organ=organ.id,
-            signer=log_signer(settings, organ.log),
-            clock=system_clock,
-        )
-    texts.close()
+    with open_keys(settings, deployment, db) as keys:
+        for organ in deployment.organs:
+            make_tiles(settings, organ.log.id)
+            create_log(
+                log_stores(settings, organ.log, db, keys, None),
+                organ=organ.id,
+                signer=log_signer(settings, organ.log),
+                clock=system_clock,
+            )
     db.close()
 
 
