@@ -46,14 +46,15 @@ def open_keys(
         url = keys_url(settings, deployment)
         if url is None:
             store: KeyStore = FileKeys(Places(settings.folder).text_keys, wrapper)
+            opened.callback(store.close)
         else:
             if wrapper is None:
                 raise SettingsInvalid("Keys on a server are wrapped: name FENGNI_KEK_FILE.")
             shared = SharedKeys(Database(url), wrapper)
             store = shared
+            opened.callback(store.close)
             if db is not None:
                 shared.require_apart(db)
-        opened.callback(store.close)
         yield store
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,8 +218,7 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
     make_staging(settings, system_clock)
     if settings.keys_url is None:
         make_keys(settings, deployment)
-    db = Database(url)
-    with open_keys(settings, deployment, db) as keys:
+    with closing(Database(url)) as db, open_keys(settings, deployment, db) as keys:
         for organ in deployment.organs:
             make_tiles(settings, organ.log.id)
             create_log(
@@ -227,7 +227,6 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
                 signer=log_signer(settings, organ.log),
                 clock=system_clock,
             )
-    db.close()
 
 
 def _populate(settings: Settings, parties: Mapping[str, Party]) -> dict[str, str]:
