@@ -2,7 +2,8 @@
 
     1. that it begins is stated, decided in the log's own transaction; from there on no hold comes
     2. the keys of what is sealed are destroyed, each leaving a note of who, when and why
-    3. objects go as far as locks and this account allow, and other captures do not need them
+    3. objects go, from the second store too, as far as locks and these accounts allow, and other
+       captures do not need them
     4. copies go: quarantined transfers, made packages, staged bytes
     5. the certificate is stated; in that transaction the content's row says disposed and work ends
 
@@ -34,6 +35,7 @@ from service.exports.workflow import package_path
 from service.law.refusals import Refusal
 from service.law.retention import Act
 from service.logs import get_logger
+from service.objects import open_second
 from service.problems import Problem
 from service.retention.deeds import DISPOSE
 from service.retention.others import is_named_elsewhere
@@ -170,11 +172,18 @@ class Disposing:
             objects.hold(kept.name, kept.version, on=False)  # none runs, or it would not have begun
         try:
             objects.dispose(kept.name, kept.version, self._context.clock())
+            self._remove_from_second(kept)
             gone.objects += 1
         except (Retained, Unavailable):
             if not kept.key:
                 raise
             gone.left += 1
+
+    def _remove_from_second(self, kept: Kept) -> None:
+        """The store that damaged objects are mended from holds the same; else a mend undid it."""
+        second = open_second(self._context.settings, self._context.clock)
+        if second is not None:
+            second.dispose(kept.name, None, self._context.clock())
 
     def _remove_copies(self, organ: Organ, subject: Subject) -> list[str]:
         """Other copies of the content in the clear; returns the digests of quarantined ones."""

@@ -27,6 +27,7 @@ _STORAGE_CLASS: dict[type, str] = {
     bytes: "blob",
     int: "integer",
     datetime: "integer",
+    bool: "integer",
 }
 _PRAGMAS = (
     "journal_mode=WAL",

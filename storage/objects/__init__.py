@@ -243,6 +243,9 @@ class ObjectStore(Protocol):
     def dispose(self, name: str, version: str | None, at: datetime) -> None:
         """Remove an object for ever; one that is gone already is success.
 
+        What the store keeps beside it under the same name goes too: further versions, and what
+        was damaged and set aside.
+
         Args:
             name: of the object.
             version: the one that was stated, where the store keeps versions.

@@ -155,19 +155,28 @@ class LocalObjects:
 
     def dispose(self, name: str, version: str | None, at: datetime) -> None:
         """See `ObjectStore.dispose`; of immutable files the flags are lifted first."""
-        try:
-            with self._opened(name, version) as (fd, folder):
-                self._locks.require_free(name, at)
-                with disk_errors("disposing of an object"):
-                    if flags_of(fd) & IMMUTABLE:
-                        set_flag(folder, APPEND_ONLY, on=False)
-                        set_flag(fd, IMMUTABLE, on=False)
-                    os.unlink(name, dir_fd=folder)
-                    self._tree.sync(folder)
-                    if self._protects:
-                        set_flag(folder, APPEND_ONLY)
-        except NotFound:
-            return
+        self._locks.require_free(_checked(name), at)
+        with (
+            contextlib.suppress(NotFound),
+            self._opened(name, version) as (fd, folder),
+            disk_errors("disposing of an object"),
+        ):
+            if flags_of(fd) & IMMUTABLE:
+                set_flag(folder, APPEND_ONLY, on=False)
+                set_flag(fd, IMMUTABLE, on=False)
+            os.unlink(name, dir_fd=folder)
+            self._tree.sync(folder)
+            if self._protects:
+                set_flag(folder, APPEND_ONLY)
+        with (
+            disk_errors("disposing of what was damaged"),
+            contextlib.suppress(FileNotFoundError),
+            self._tree.folder(_DAMAGED) as aside,
+        ):
+            for one in os.listdir(aside):
+                if one.partition(".")[0] == name:
+                    os.unlink(one, dir_fd=aside)
+            self._tree.sync(aside)
 
     def measure(self, name: str, version: str | None = None) -> tuple[str, int]:
         """See `ObjectStore.measure`: the pages in memory are dropped first."""

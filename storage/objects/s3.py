@@ -225,14 +225,17 @@ class S3Objects:
                 raise Unavailable("the object store did not change a legal hold as it was asked to")
 
     def dispose(self, name: str, version: str | None, at: datetime) -> None:
-        """See `ObjectStore.dispose`: the version goes; no delete marker hides another one."""
-        try:
-            found = self._find(name, version)
-        except NotFound:
-            return
-        if found.on_hold or (found.lock is not None and found.lock.until > at):
+        """See `ObjectStore.dispose`: every version goes, and no delete marker hides one.
+
+        Beside the one that was stated there may be the same bytes again, from a transfer that was
+        repeated, or damaged ones.
+        """
+        del version
+        held = [self._bucket.head(one.key, one.version) for one in self._versions(_checked(name))]
+        if any(one.on_hold or (one.lock is not None and one.lock.until > at) for one in held):
             raise Retained("the object is locked or on hold")
-        self._bucket.remove(found.key, found.version)
+        for one in held:
+            self._bucket.remove(one.key, one.version)
 
     def names(self) -> Iterator[str]:
         """See `ObjectStore.names`; delete markers hide nothing here."""
