@@ -72,6 +72,8 @@ WITNESSES = ("witness-1",)
 FIRST = "web-1"
 _BUCKET = "evidence"
 _DATABASES = {EVIDENCE_DB: "fengni", HEADS_DB: "fengni_heads"}
+_KEYS = "fengni_keys"
+"""The database of data keys; it lies on the heads' server, apart from what they open."""
 _FILE = "cluster.json"
 _LOWEST_PORT, _PORTS = 15_000, 15_000
 _NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
@@ -101,7 +103,7 @@ class Cluster:
         folder: see the module; absolute.
         binaries: of PostgreSQL.
         evidence: the server of the evidence's database.
-        heads: the server of the heads, which must be another one.
+        heads: the server of the heads and of the data keys, which must be another one.
         weed: the object store.
         admin: may make buckets; used once.
         service: what the nodes may do in the store.
@@ -238,6 +240,7 @@ def make_cluster(cluster: Cluster, children: Children) -> None:
     """
     for place, name in ((cluster.evidence, EVIDENCE_DB), (cluster.heads, HEADS_DB)):
         place.prepare(_DATABASES[name])
+    cluster.heads.prepare(_KEYS)
     roots = {name: create_tsa(cluster.folder / name) for name in AUTHORITIES}
     children.wait_ready(STORE)
     cluster.weed.demand_syncs()
@@ -260,17 +263,20 @@ def make_cluster(cluster: Cluster, children: Children) -> None:
             owner_url=cluster.evidence.url(evidence, OWNER),
             heads_url=cluster.heads.url(heads),
             heads_owner_url=cluster.heads.url(heads, OWNER),
+            keys_url=cluster.heads.url(_KEYS),
+            keys_owner_url=cluster.heads.url(_KEYS, OWNER),
         ),
         variables=cluster.store(cluster.admin),
     )
     create_deployment(plan, more=lambda context, desk: enrol_people(cluster.folder, context, desk))
 
 
-def owner_urls(cluster: Cluster) -> tuple[str, str]:
-    """Both databases for the role that owns their tables."""
+def owner_urls(cluster: Cluster) -> tuple[str, str, str]:
+    """The three databases for the role that owns their tables."""
     return (
         cluster.evidence.url(_DATABASES[EVIDENCE_DB], OWNER),
         cluster.heads.url(_DATABASES[HEADS_DB], OWNER),
+        cluster.heads.url(_KEYS, OWNER),
     )
 
 

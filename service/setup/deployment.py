@@ -308,7 +308,8 @@ def _known_keys(plan: Plan, desk: Desk, log_keys: tuple[VerifierKey, ...], polic
 def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None:
     """Make the database, every store and each organ's empty log."""
     places = Places(settings.folder)
-    owners = plan.databases.owner_url, plan.databases.heads_owner_url
+    named = plan.databases
+    owners = named.owner_url, named.heads_owner_url, named.keys_owner_url
     prepare_databases(databases_of(settings, deployment, *owners), places)
     objects = make_objects(settings, system_clock, fresh_salt()[:12])
     write_deployment(
@@ -318,8 +319,8 @@ def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None
     make_keys(
         settings,
         deployment,
-        owner_url=plan.databases.keys_owner_url,
-        service_role=plan.databases.keys_role,
+        owner_url=named.keys_owner_url,
+        service_role=named.keys_role,
     )
     db = Database(database_url(settings, deployment))
     try:
