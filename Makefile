@@ -104,9 +104,9 @@ docs: venv ## Write the reference pages from the registries that the program use
 	@$(BIN)/python docs/reference/generate.py
 
 lock: venv $(JUDGES) ## Resolve the lock files anew (versions at least a week old, no host named)
-	$(COMPILE) pyproject.toml --extra server --extra dev -o requirements.lock
+	$(COMPILE) pyproject.toml --extra server --extra hsm --extra dev -o requirements.lock
 	$(COMPILE) pyproject.toml -o requirements-verifier.lock
-	$(COMPILE) pyproject.toml --extra server -o deploy/requirements-server.lock
+	$(COMPILE) pyproject.toml --extra server --extra hsm -o deploy/requirements-server.lock
 	$(COMPILE) tests/judges/requirements.in -o tests/judges/requirements.txt
 	$(COMPILE) tests/stores/requirements.in -o tests/stores/requirements.txt
 	for folder in tests/judges/node tests/bench/node; do \

@@ -61,10 +61,14 @@ class Effects(Protocol):
 class Guard(Protocol):
     """What must still hold when a statement is logged: data, as `Effects`."""
 
-    def check(self, connection: Connection) -> "Callable[[Statement], None]":
+    def check(self, connection: Connection, at: datetime, /) -> "Callable[[Statement], None]":
         """Look once, in the transaction; what comes back is called for each statement.
 
         It raises a `Refusal` where the facts have changed meanwhile.
+
+        Args:
+            connection: of the transaction.
+            at: now, UTC, by the clock of the node that leads the log.
         """
         ...
 
@@ -307,7 +311,7 @@ class Judge:
         self._admission.require_subject(connection, statement)
         if self.guard is not None:
             if self._check is None:
-                self._check = self.guard.check(connection)
+                self._check = self.guard.check(connection, self._admission.clock())
             self._check(statement)
         keys, term = self._admission.keys, self._admission.log.term
         keys.admit(statement, index, term=term, connection=connection)

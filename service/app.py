@@ -36,6 +36,7 @@ from service.captures.transfers import Transfers
 from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
 from service.context import Context, Organ, fresh_id, open_context
+from service.deployment_file import Deployment, database_url
 from service.edge import AnyRequest, Deadline, Edge, answer_options, exception_handlers
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
@@ -49,7 +50,14 @@ from service.pages import get_description, get_docs, get_front, get_problem
 from service.production import REFUSED, find_unsafe
 from service.relaying import Relaying
 from service.request_faults import refuse_unknown_parameters
-from service.settings import Deployment, Settings, database_url, read_environment
+from service.retention.disposing import Disposing
+from service.retention.routes import (
+    get_retention,
+    post_approval,
+    post_disposal,
+    post_retention,
+)
+from service.settings import Settings, read_environment
 from service.storecheck import state_verdict
 from service.transparency.confirming import Confirming, ask_witnesses
 from service.transparency.routes import get_checkpoint, get_logs, get_tile
@@ -71,6 +79,10 @@ ROUTES = [
     get_proof,
     get_bundle,
     get_statements,
+    get_retention,
+    post_retention,
+    post_disposal,
+    post_approval,
     post_export,
     get_export,
     get_package,
@@ -304,6 +316,7 @@ def _engine(
     every = [
         *tasks,
         Exporting(context).task(),
+        Disposing(context).task(),
         Stamping(context).task(),
         Delivering(context).task(),
     ]

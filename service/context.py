@@ -21,6 +21,16 @@ from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.access.bearer import Doorkeeper
 from service.admission import Admission
+from service.data_keys import open_keys
+from service.deployment_file import (
+    Deployment,
+    LogSettings,
+    OrganSettings,
+    Places,
+    database_url,
+    heads_url,
+    read_deployment,
+)
 from service.joining import (
     Published,
     Relay,
@@ -37,26 +47,17 @@ from service.objects import open_objects
 from service.problems import Problem
 from service.production import require_production
 from service.ring import KeysInStep
-from service.settings import (
-    Deployment,
-    LogSettings,
-    OrganSettings,
-    Places,
-    Settings,
-    database_url,
-    heads_url,
-    read_deployment,
-)
+from service.settings import Settings
 from service.stores import open_staging, open_tiles
 from storage.db.engine import Database
 from storage.db.notices import Notices
+from storage.keys import KeyStore
 from storage.log import LogStores, OpenLog
 from storage.log.closed import ClosedLog
 from storage.log.cosigned import Cosignatures
 from storage.log.heads import FileHead
 from storage.log.joined import JoinedLog
 from storage.log.shared_heads import SharedHead
-from storage.log.texts import TextKeys
 from storage.objects import ObjectStore
 from storage.objects.selftest import Verdict
 from storage.records import StoredCosignature
@@ -128,6 +129,7 @@ class Context:
         objects: the object store.
         verdict: of the object store's self-test, where it has one.
         staging: uploads on their way.
+        keys: of texts and of sealed contents.
         organs: by id.
         closed: the organs' logs that have ended, by their ids.
         doorkeeper: knows the tokens.
@@ -144,6 +146,7 @@ class Context:
     objects: ObjectStore
     verdict: Verdict | None
     staging: Staging
+    keys: KeyStore
     organs: Mapping[str, Organ]
     closed: Mapping[str, Closed]
     doorkeeper: Doorkeeper
@@ -213,34 +216,34 @@ def open_context(
     Raises:
         SettingsInvalid, StorageError: a file is wrong, or a store missing, damaged or put back.
     """
-    deployment = deployment or _safe_deployment(settings)
-    places, metrics = Places(settings.folder), metrics or Metrics()
+    deployment, metrics = deployment or _safe_deployment(settings), metrics or Metrics()
     with ExitStack() as opening:
         db = opening.enter_context(closing(Database(database_url(settings, deployment))))
         db.require_schema()
         heads = opening.enter_context(open_heads(settings, deployment))
-        texts = opening.enter_context(closing(TextKeys(places.text_keys)))
+        keys = opening.enter_context(open_keys(settings, deployment, db))
         objects = open_objects(settings, clock, deployment.object_store)
         staging = open_staging(settings, clock, objects.store)
-        organs, closed = dict[str, Organ](), dict[str, Closed]()
         notices = opening.enter_context(_listening(db, relay))
+        organs, closed = dict[str, Organ](), dict[str, Closed]()
         for organ in deployment.organs:
-            stores = log_stores(settings, organ.log, db, texts, heads)
+            stores = log_stores(settings, organ.log, db, keys, heads)
             log = open_log(stores, organ, settings, witnessed, published, clock, notices)
             opening.callback(log.close)
             organs[organ.id] = _open_organ(settings, deployment, organ, db, log, clock)
             _begin(organs[organ.id], relay, metrics)
-            for ended in organ.closed_logs:
-                stores = log_stores(settings, ended, db, texts, heads)
-                closed[ended.id] = _open_closed(stores, organ, ended, settings, metrics)
+            for one in organ.closed_logs:
+                stores = log_stores(settings, one, db, keys, heads)
+                closed[one.id] = _open_closed(stores, organ, one, settings, metrics)
         return Context(
             settings=settings,
             deployment=deployment,
-            places=places,
+            places=Places(settings.folder),
             db=db,
             objects=objects.store,
             verdict=objects.verdict,
             staging=staging,
+            keys=keys,
             organs=MappingProxyType(organs),
             closed=MappingProxyType(closed),
             doorkeeper=Doorkeeper(db, clock, settings.token_cache_s),
@@ -284,7 +287,7 @@ def open_heads(settings: Settings, deployment: Deployment) -> Generator[Database
 
 
 def log_stores(
-    settings: Settings, log: LogSettings, db: Database, texts: TextKeys, heads: Database | None
+    settings: Settings, log: LogSettings, db: Database, keys: KeyStore, heads: Database | None
 ) -> LogStores:
     """Where one log of a deployment is kept."""
     places = Places(settings.folder)
@@ -294,7 +297,7 @@ def log_stores(
         origin=log.origin,
         tiles=open_tiles(settings, log.id),
         heads=(FileHead(places.head(log.id)) if heads is None else SharedHead(heads, log.origin)),
-        texts=texts,
+        texts=keys,
     )
 
 

@@ -8,14 +8,16 @@ anything.
 from dataclasses import dataclass
 
 from service.context import log_stores, open_heads
+from service.data_keys import open_keys
+from service.deployment_file import OrganSettings, database_url, read_deployment
 from service.key_files import log_signer, witness_policy
-from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
+from service.settings import Settings
 from storage.db.engine import Database
 from storage.errors import StorageError
+from storage.keys import KeyStore
 from storage.log.findings import Finding
 from storage.log.fsck import fsck
 from storage.log.rows import newest_size
-from storage.log.texts import TextKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +57,10 @@ def check_logs(settings: Settings) -> list[CheckedLog]:
         StorageError: the key file of the texts is not there.
     """
     deployment = read_deployment(settings)
-    places = Places(settings.folder)
     db = Database(database_url(settings, deployment))
     try:
-        texts = TextKeys(places.text_keys)
-        try:
-            with open_heads(settings, deployment) as heads:
-                return [_check(settings, organ, db, texts, heads) for organ in deployment.organs]
-        finally:
-            texts.close()
+        with open_keys(settings, deployment) as keys, open_heads(settings, deployment) as heads:
+            return [_check(settings, organ, db, keys, heads) for organ in deployment.organs]
     finally:
         db.close()
 
@@ -72,10 +69,10 @@ def _check(
     settings: Settings,
     organ: OrganSettings,
     db: Database,
-    texts: TextKeys,
+    keys: KeyStore,
     heads: Database | None,
 ) -> CheckedLog:
-    stores = log_stores(settings, organ.log, db, texts, heads)
+    stores = log_stores(settings, organ.log, db, keys, heads)
     policy = witness_policy(settings, organ)
     witness_keys = () if policy is None else tuple(policy.witnesses.values())
     log_keys = log_signer(settings, organ.log).verifier_keys

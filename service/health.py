@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from evidence.errors import KeyUnknown
 from service.context import Context, Organ
 from service.metrics import MEDIA_TYPE
+from service.work.counts import count_pieces
 from service.work.nodes import seen_nodes
-from service.work.queue import count_pieces
 from storage.errors import StorageError
 from storage.log.joined import JoinedLog
 

@@ -13,8 +13,9 @@ from hashlib import sha256
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.admission import Admission
+from service.deployment_file import OrganSettings
 from service.key_files import log_signer, witness_policy
-from service.settings import OrganSettings, Settings
+from service.settings import Settings
 from storage.db.engine import Database
 from storage.db.notices import Notices
 from storage.log import Candidate, CommittedHead, Courier, Log, LogStores, OpenLog

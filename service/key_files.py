@@ -17,7 +17,8 @@ from evidence.errors import EvidenceError
 from evidence.timestamp import TimestampRoot
 from evidence.tlog.checkpoint import LogSigner
 from evidence.tlog.policy import Policy, parse_policy
-from service.settings import LogSettings, OrganSettings, Settings, SettingsInvalid
+from service.deployment_file import LogSettings, OrganSettings
+from service.settings import Settings, SettingsInvalid
 
 
 def log_signer(settings: Settings, log: LogSettings) -> LogSigner:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from service.settings import Places, Secret, Settings, SettingsInvalid
+from service.deployment_file import Places
+from service.settings import Secret, Settings, SettingsInvalid
 from storage.objects import ObjectStore
 from storage.objects.bucket import Bucket
 from storage.objects.local import LocalObjects

@@ -17,16 +17,10 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from evidence.tlog.policy import NONE
+from service.data_keys import kek_path, keys_url
+from service.deployment_file import Deployment, OrganSettings, database_url, heads_url
 from service.key_files import timestamp_roots, witness_policy
-from service.settings import (
-    GIB,
-    Deployment,
-    OrganSettings,
-    Settings,
-    SettingsInvalid,
-    database_url,
-    heads_url,
-)
+from service.settings import GIB, Settings, SettingsInvalid
 
 _LOOPBACK = frozenset({None, "", "localhost", "127.0.0.1", "::1"})
 _SECURED = frozenset({"verify-full", "verify-ca"})
@@ -51,6 +45,7 @@ REFUSED = MappingProxyType(
         "database_without_tls": "a database on another machine is spoken to without verified TLS",
         "heads_on_one_server": "the heads lie on the evidence's database server",
         "webhooks_inside": "webhooks may lead inside, and over plain http",
+        "keys_on_one_server": "the store of data keys lies on the evidence's database server",
         "disk_reserve_small": "the disk reserve is below 1 GiB",
     }
 )
@@ -120,7 +115,13 @@ def _secret_files(settings: Settings, deployment: Deployment) -> Iterator[Path]:
         for log in organ.logs:
             yield settings.folder / log.ed25519_key_file
             yield settings.folder / log.ml_dsa_key_file
-    yield from (path for path in (settings.s3_access_key_file, settings.s3_secret_key_file) if path)
+    further = (
+        settings.s3_access_key_file,
+        settings.s3_secret_key_file,
+        kek_path(settings, deployment),
+        settings.pkcs11_pin_file,
+    )
+    yield from (path for path in further if path)
 
 
 def _unsafe_parties(settings: Settings, organ: OrganSettings) -> Iterator[Unsafe]:
@@ -158,13 +159,16 @@ def _unsafe_stores(settings: Settings, deployment: Deployment) -> Iterator[Unsaf
     if settings.objects == "s3" and settings.objects_unproven == "state":
         yield Unsafe("store_unproven", "FENGNI_OBJECTS_UNPROVEN")
     rows, heads = database_url(settings, deployment), heads_url(settings, deployment)
-    for name, url in (("evidence", rows), ("heads", heads)):
+    keys = keys_url(settings, deployment)
+    for name, url in (("evidence", rows), ("heads", heads), ("keys", keys)):
         if url is not None and _in_the_clear(url):
             yield Unsafe("database_without_tls", name)
     if heads is not None and _server_of(heads) == _server_of(rows):
         yield Unsafe("heads_on_one_server", "")
     if settings.webhooks_private:
         yield Unsafe("webhooks_inside", "FENGNI_WEBHOOKS_PRIVATE")
+    if keys is not None and _server_of(keys) == _server_of(rows):
+        yield Unsafe("keys_on_one_server", "")
     if settings.disk_reserve_bytes < GIB:
         yield Unsafe("disk_reserve_small", "FENGNI_DISK_RESERVE_BYTES")
 

@@ -31,11 +31,16 @@ from service.captures.workflow import Sealed, StillLeased
 from service.exports.workflow import Requested
 from service.law.refusals import Refusal
 from service.logs import get_logger
+from service.retention.deeds import Approved
+from service.retention.disposing import Disposed
+from service.retention.standing import StillAllowed
 from storage.errors import StorageError
 from storage.log import Outcome, Receipt, Submission
 
-GUARDS = StillLeased | NotYetViewed
-EFFECTS = Nothing | LeaveWork | Sealed | Inspected | Recovered | Window | Requested
+GUARDS = StillLeased | NotYetViewed | StillAllowed
+EFFECTS = (
+    Nothing | LeaveWork | Sealed | Inspected | Recovered | Window | Requested | Approved | Disposed
+)
 _INTERNAL = "internal"
 _log = get_logger("relaying")
 

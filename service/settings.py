@@ -1,6 +1,6 @@
 """What an operator can set: one frozen struct, read once from the environment.
 
-Does: reads `FENGNI_…` variables and the deployment file. Refuses to guess: a variable that is
+Does: reads `FENGNI_…` variables. Refuses to guess: a variable that is
 misspelt or malformed stops the start. What production mode refuses, `service.production` says. No
 other module reads the environment.
 
@@ -9,7 +9,6 @@ other module reads the environment.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +17,6 @@ from msgspec import Meta
 
 PREFIX = "FENGNI_"
 CLIENT_CONFIG = "FENGNI_CLIENT_CONFIG"
-DEPLOYMENT_FILE = "deployment.json"
 _NOT_THE_SERVER_S = frozenset({"client_config", "shared"})
 """Variables of the command line and of the tests, which a server leaves alone."""
 MIB = 1024 * 1024
@@ -29,7 +27,6 @@ Seconds = Annotated[int, Meta(ge=1, le=7 * 24 * 3600)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 DatabaseUrl = Annotated[str, Meta(pattern=r"^(sqlite:///.+|postgresql\+psycopg://.+/.+)$")]
 ServerUrl = Annotated[str, Meta(pattern=r"^postgresql\+psycopg://.+/.+$")]
-WebhookEvent = Literal["capture.stored", "capture.quarantined", "export.ready", "log.alarm"]
 NodeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
@@ -64,9 +61,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             file. Without either it is a SQLite file in the folder.
         heads_url: where the heads of the logs are, on another PostgreSQL server, so that several
             nodes may lead a log; wins over the deployment file. Without either they are files.
+        keys_url: where the keys of texts and of sealed contents are, on another PostgreSQL server
+            than the database; wins over the deployment file. Without either they are a file.
+        kek_file: file of the keys that wrap those; wins over the deployment file.
+        pkcs11_module: PKCS#11 library of a hardware module that wraps the keys instead of a file.
+        pkcs11_token: label of the module's token.
+        pkcs11_pin_file: file that holds the PIN of the token's user and nothing else.
         node: of this process, for people who ask who leads a log; else the host's name.
-        mode: `development` takes what is made for a trial and warns of it; `production` does not
-            start on it.
+        mode: `development` warns of what is made for a trial; `production` does not start on it.
         host: the address that the server listens on.
         port: the port that it listens on.
         log_format: `console` for people, `json` for machines.
@@ -90,8 +92,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         work_kept_s: how long a workflow that ended stays for people to see.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
-        objects: where originals are kept: `local`, a directory of this machine, or `s3`, a bucket
-            with Object Lock.
+        objects: where originals are kept: `local`, or `s3`, a bucket with Object Lock.
         objects_unproven: what happens where the bucket fails its self-test: `refuse` to start, or
             start and `state` the level `s3-unproven` of everything that is stored.
         intake_days: for how many days a new object is locked at least; locks only grow.
@@ -123,6 +124,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     folder: Path
     database_url: DatabaseUrl | None = None
     heads_url: ServerUrl | None = None
+    keys_url: ServerUrl | None = None
+    kek_file: Path | None = None
+    pkcs11_module: Path | None = None
+    pkcs11_token: str | None = None
+    pkcs11_pin_file: Path | None = None
     node: NodeName | None = None
     mode: Literal["development", "production"] = "development"
     host: str = "127.0.0.1"
@@ -168,140 +174,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     second_s3_bucket: str | None = None
     second_s3_access_key_file: Path | None = None
     second_s3_secret_key_file: Path | None = None
-
-
-class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One log: its id in URLs, its origin, and the files of its two keys."""
-
-    id: Slug
-    origin: Annotated[str, Meta(pattern=r"^[a-z0-9.-]+(/[a-z0-9.-]+)*$", max_length=255)]
-    ed25519_key_file: str
-    ml_dsa_key_file: str
-
-
-class AuthoritySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One RFC 3161 time-stamp authority. `development` marks one that proves nothing."""
-
-    name: str
-    url: str
-    root_files: tuple[str, ...]
-    development: bool = False
-
-
-class WitnessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One witness: its name as in the policy, and where it takes checkpoints."""
-
-    name: str
-    url: str
-    development: bool = False
-
-
-class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One subscriber: where events are posted, which, and the file with the keys that sign them."""
-
-    name: Slug
-    url: Annotated[str, Meta(pattern=r"^https?://[^@\s]+$", max_length=2048)]
-    secret_file: str
-    events: Annotated[tuple[WebhookEvent, ...], Meta(min_length=1, max_length=4)]
-
-
-class OrganSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One organ with its log, keys and outside parties.
-
-    Attributes:
-        id: as in statements.
-        log: where its statements stand.
-        closed_logs: where they stood before; nothing is signed there any more.
-        server_key_file: PEM of the key with which the server signs in the organ's name.
-        registrars: DER SubjectPublicKeyInfo of its registrars, base64.
-        public_tiles: whether anybody may read checkpoint and tiles.
-        stamp_captures: whether a time-stamp is fetched over each capture's signature.
-        authorities: where time-stamps are fetched.
-        witnesses: who cosigns.
-        witness_policy_file: C2SP tlog-policy that says how many suffice.
-        webhooks: who is told what happens.
-    """
-
-    id: Slug
-    log: LogSettings
-    server_key_file: str
-    registrars: tuple[str, ...]
-    closed_logs: tuple[LogSettings, ...] = ()
-    public_tiles: bool = True
-    stamp_captures: bool = True
-    authorities: tuple[AuthoritySettings, ...] = ()
-    witnesses: tuple[WitnessSettings, ...] = ()
-    witness_policy_file: str | None = None
-    webhooks: Annotated[tuple[WebhookSettings, ...], Meta(max_length=16)] = ()
-
-    @property
-    def logs(self) -> tuple[LogSettings, ...]:
-        """Its log, and those that have ended."""
-        return self.log, *self.closed_logs
-
-
-class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `fengni init` fixed for this deployment; paths are relative to its folder.
-
-    Attributes:
-        audience: its stable id.
-        organs: whose logs it keeps.
-        database_url: where its database is, else in its folder.
-        heads_url: where the heads of its logs are, else in its folder.
-        object_store: id of the store that its `stored` statements name.
-        development_keys: whether its keys were made for a demonstration.
-    """
-
-    audience: Slug
-    organs: Annotated[tuple[OrganSettings, ...], Meta(min_length=1, max_length=200)]
-    database_url: DatabaseUrl | None = None
-    heads_url: ServerUrl | None = None
-    object_store: str | None = None
-    development_keys: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where everything lies below a deployment's folder.
-
-    The head stores lie apart from the database, and so do the keys of the texts: no copy of one
-    folder carries two of them.
-    """
-
-    folder: Path
-
-    @property
-    def database_url(self) -> str:
-        """The default database, as a URL."""
-        return f"sqlite:///{self.folder.absolute() / 'db' / 'fengni.db'}"
-
-    @property
-    def objects(self) -> Path:
-        """The object store."""
-        return self.folder / "objects"
-
-    @property
-    def staging(self) -> Path:
-        """Uploads on their way; on the object store's file system."""
-        return self.folder / "staging"
-
-    @property
-    def text_keys(self) -> Path:
-        """The key file of the encrypted texts."""
-        return self.folder / "text-keys" / "texts.db"
-
-    @property
-    def exports(self) -> Path:
-        """Packages that wait to be fetched."""
-        return self.folder / "exports"
-
-    def tiles(self, log: str) -> Path:
-        """A log's published files."""
-        return self.folder / "tiles" / log
-
-    def head(self, log: str) -> Path:
-        """A log's head, alone in its folder."""
-        return self.folder / "heads" / log / "head"
 
 
 def read_environment(
@@ -353,44 +225,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         return msgspec.convert(given, Settings, strict=False, dec_hook=_from_text)
     except msgspec.ValidationError as error:
         raise SettingsInvalid(f"A {PREFIX} variable is malformed: {error}.") from error
-
-
-def read_deployment(settings: Settings) -> Deployment:
-    """Read the deployment file; what production mode refuses in it, `service.production` says.
-
-    Raises:
-        SettingsInvalid: the file is missing, malformed, or names an id twice.
-    """
-    path = settings.folder / DEPLOYMENT_FILE
-    try:
-        deployment = msgspec.json.decode(path.read_bytes(), type=Deployment)
-    except FileNotFoundError as error:
-        raise SettingsInvalid(f"{path} is missing; make it with `fengni init`.") from error
-    except msgspec.DecodeError as error:
-        raise SettingsInvalid(f"{path} is malformed: {error}.") from error
-    _require_distinct([organ.id for organ in deployment.organs], "organ")
-    for organ in deployment.organs:
-        _require_distinct([hook.name for hook in organ.webhooks], "webhook")
-    logs = [log for organ in deployment.organs for log in organ.logs]
-    _require_distinct([log.id for log in logs], "log id")
-    _require_distinct([log.origin for log in logs], "log origin")
-    return deployment
-
-
-def database_url(settings: Settings, deployment: Deployment) -> str:
-    """Where the database is: the environment's word, the deployment file's, or a file."""
-    named = settings.database_url or deployment.database_url
-    return named or Places(settings.folder).database_url
-
-
-def heads_url(settings: Settings, deployment: Deployment) -> str | None:
-    """Where the heads are, or None where they are files in the folder."""
-    return settings.heads_url or deployment.heads_url
-
-
-def _require_distinct(names: list[str], what: str) -> None:
-    if len(set(names)) != len(names):
-        raise SettingsInvalid(f"The deployment names one {what} twice.")
 
 
 def _from_text(kind: type, value: object) -> object:

@@ -7,8 +7,9 @@ stage in a bucket for objects that lie on one machine: no other node could make 
 from collections.abc import Callable
 from datetime import datetime
 
+from service.deployment_file import Places
 from service.objects import s3_address
-from service.settings import Places, Settings, SettingsInvalid
+from service.settings import Settings, SettingsInvalid
 from storage.objects import ObjectStore
 from storage.objects.s3 import S3Objects
 from storage.s3 import Files

@@ -27,7 +27,8 @@ from evidence.canonical import parse_canonical
 from evidence.errors import EvidenceError
 from evidence.package import INDEX, ORIGINALS, Package
 from evidence.tlog.tiles import TILE_WIDTH, TileName, decode_bundle, encode_bundle
-from service.settings import OrganSettings, Places, Settings, database_url, read_deployment
+from service.deployment_file import OrganSettings, Places, database_url, read_deployment
+from service.settings import Settings
 from service.setup.deployment import DEVELOPMENT_MARK
 from storage import records
 from storage.db.engine import Database

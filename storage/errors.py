@@ -12,6 +12,7 @@ Each class has a stable `code` that appears in problems, findings and logs.
     ├── IntegrityAlarm                integrity_alarm       what is held is not what its name says
     │   └── LogRolledBack             log_rolled_back       older than what was signed, or other
     ├── Retained                      retained              a lock or a hold forbids it
+    ├── KeyDestroyed                  key_destroyed         by authority, and noted; never a fault
     ├── HeadConflict                  head_conflict         another writer moved the log's head
     └── Unavailable                   unavailable           the store does not answer as it should
         ├── LeadershipLost            leadership_lost       another node sequences the log now
@@ -80,6 +81,12 @@ class Retained(StorageError):
     """A retention date or a legal hold forbids what was asked."""
 
     code = "retained"
+
+
+class KeyDestroyed(StorageError):
+    """The key was destroyed by authority, so nobody opens what it sealed; a note says who did."""
+
+    code = "key_destroyed"
 
 
 class HeadConflict(StorageError):

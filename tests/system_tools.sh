@@ -18,6 +18,7 @@ need ceph ceph-common
 need nginx nginx
 need promtool prometheus
 need faketime faketime
+need softhsm2-util softhsm2
 if [[ ${1:-test} == bench ]]; then
   need wrk wrk
   need exiftool libimage-exiftool-perl

@@ -1,11 +1,22 @@
 """`custody`: something was done with the bytes.
 
 Signed by who acted, or by the server for what it did or let through. `actor` is a
-pseudonym. A view is logged before its first byte is sent. `about` is the capture.
+pseudonym. A view is logged before its first byte is sent. `until` is the date of a lock, `request`
+the statement that is approved or begun, `authority` its article. `about` is the capture.
 """
 
-from evidence.kinds.members import CODE, CONTENT, EXAMPLE_CONTENT, NAME, PERSON, Kind, Role
-from evidence.schema import Choice, Record
+from evidence.kinds.members import (
+    ARTICLE,
+    CODE,
+    CONTENT,
+    EXAMPLE_CONTENT,
+    NAME,
+    PERSON,
+    STATEMENT_ID,
+    Kind,
+    Role,
+)
+from evidence.schema import Choice, Record, Time
 
 EVENTS = (
     "viewed",
@@ -19,6 +30,10 @@ EVENTS = (
     "rehashed",
     "quarantined",
     "recovered",
+    "retained",
+    "disposal_requested",
+    "disposal_approved",
+    "disposal_begun",
 )
 
 KIND = Kind(
@@ -33,6 +48,9 @@ KIND = Kind(
             "reason?": CODE,
             "recipient?": PERSON,
             "reference?": NAME,
+            "authority?": ARTICLE,
+            "request?": STATEMENT_ID,
+            "until?": Time(),
         }
     ),
     example={"actor": "reviewer-002", "content": EXAMPLE_CONTENT, "event": "viewed"},

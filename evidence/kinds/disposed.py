@@ -1,7 +1,9 @@
 """`disposed`: content or text was destroyed, by which authority.
 
-Signed by the server, naming the approvals of two persons. The leaf stays; the log is not
-broken. `about` is the capture or the statement whose text went.
+Signed by the server, naming the approvals of two persons. `contents` are the digests of all that
+went, and of sealed objects their names too. `kept_for_others`: the same bytes are another's capture
+under a class that does not seal, so they stay for that one. The leaf stays; the log is not broken.
+`about` is the capture or the statement whose text went.
 """
 
 from evidence.kinds.members import (
@@ -11,10 +13,18 @@ from evidence.kinds.members import (
     EXAMPLE_SHA256,
     NAME,
     SHA256,
+    STATEMENT_ID,
     Kind,
     Role,
 )
 from evidence.schema import Choice, Record, Sequence, Time
+
+METHODS = (
+    "key_destroyed",
+    "object_removed",
+    "key_destroyed_and_object_removed",
+    "kept_for_others",
+)
 
 KIND = Kind(
     name="disposed",
@@ -28,6 +38,8 @@ KIND = Kind(
             "authority": ARTICLE,
             "approvals": EVIDENCE,
             "expired_at": Time(),
+            "method?": Choice(METHODS),
+            "request?": STATEMENT_ID,
         }
     ),
     example={

@@ -36,6 +36,7 @@ KIND = Kind(
                 Record({"code": CODE, "difference?": Integer(-(2**53) + 1), "unit?": CODE}), 64
             ),
             "output?": CONTENT,
+            "output_object?": Record({"name": SHA256, "version?": Text(255)}),
         }
     ),
     example={

@@ -1,7 +1,9 @@
 """`stored`: the bytes arrived complete and lie where nobody can quietly change them.
 
 Signed by the server after it read the bytes back. `content` repeats the announced bytes;
-`object` names what lies in the store (another digest where a retention class encrypts).
+`object` names what lies in the store; with `sealed` it is encrypted in that format, under a key
+of its own, and has another digest and length. `retention_class` is the class that it was stored
+under, where there is one.
 `assurance` is the store's measured level, never better than it is (`s3-unproven`: an S3 store
 whose locks did not pass its self-test). `about` is the capture.
 """
@@ -38,11 +40,13 @@ KIND = Kind(
                     "name": SHA256,
                     "size_bytes": Integer(0),
                     "version?": Text(255),
+                    "sealed?": Choice(("fengni-sealed/1",)),
                 }
             ),
             "assurance": Choice(ASSURANCE),
             "received_at": Time(),
             "locked_until?": Time(),
+            "retention_class?": NAME,
         }
     ),
     example={

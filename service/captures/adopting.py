@@ -10,11 +10,13 @@
 It happens before an organ takes anything; where several nodes stage in one bucket, again every few
 minutes, because the node that left something need not start again. What a live node is just
 receiving is claimed by it (`service.captures.transfers`) and is left alone; what is taken up here
-is claimed first, and looked at again.
+is claimed first, and looked at again. What was made on the way to an object (`sealed-`, `facts-`)
+goes: its work makes it again, the same or a newer one. Where other nodes work, it goes only while
+nobody has leased that work.
 
-Refuses to remove any content, and to state or move anything of an organ whose log is not
-confirmed: next to an old copy of the database all the newer content looks unknown. 4 waits for a
-start at which every log is.
+Refuses to remove any content that is not an object, and to state or move anything of an organ whose
+log is not confirmed: next to an old copy of the database all the newer content looks unknown. 4
+waits for a start at which every log is.
 """
 
 import threading
@@ -35,14 +37,17 @@ from service.captures.queries import (
     find_upload,
     mark_received,
     newest_about,
+    statements_about,
 )
+from service.captures.sealing import SEALED_PREFIX, let_go
 from service.captures.transfers import Transfers
 from service.captures.uploads import Inbox
+from service.contents import kept_by
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
 from service.logs import get_logger
 from service.stores import PACKAGE_PREFIX
-from service.work.queue import release_pieces
+from service.work.queue import is_leased, release_pieces
 from storage import records
 from storage.errors import IntegrityAlarm, NotFound
 from storage.log import Appended
@@ -135,9 +140,9 @@ class Adopting:
         for staged in leftovers.finished:
             if staged.key.startswith(PACKAGE_PREFIX):
                 continue  # they are removed when they expire
-            if staged.key.startswith(OUTPUT_PREFIX):
-                with suppress(NotFound):  # another node has made an object of it, and had to
-                    context.objects.put_once(staged)  # its work begins again
+            if staged.key.startswith((OUTPUT_PREFIX, SEALED_PREFIX)):
+                if not self._is_being_made(staged.key):
+                    let_go(staged)
                 continue
             organ, _ = _owner(context, staged.key)
             if organ is None:
@@ -163,9 +168,33 @@ class Adopting:
             elif upload.state is ContentState.ANNOUNCED:
                 _adopt(self._context, organ, upload)
             elif upload.state is ContentState.STORED:
-                self._context.objects.put_once(staged)  # killed between the two names of an object
+                self._drop(organ, staged)  # killed between the object's name and the old one
+            elif upload.state is ContentState.DISPOSED:
+                let_go(staged)
         finally:
             self._transfers.release(organ.log_id, staged.key)
+
+    def _drop(self, organ: Organ, staged: Staged) -> None:
+        """Let go of what is an object already, once that is looked at again."""
+        with self._context.db.read() as connection:
+            about = statements_about(connection, organ.log_id, staged.key, kind="stored")
+        if about and kept_by(about[-1].statement).key:
+            let_go(staged)  # sealed: what lies here in the clear must not become an object
+        else:
+            self._context.objects.put_once(staged)
+
+    def _is_being_made(self, key: str) -> bool:
+        """Whether a worker of another node may be making this now.
+
+        A worker who was taken for dead and comes back finds it gone, and his work is done again.
+        On one machine nothing works before the sweep is over.
+        """
+        context = self._context
+        if not context.staging.shared:
+            return False
+        capture = key.removeprefix(SEALED_PREFIX).removeprefix(OUTPUT_PREFIX).partition("-")[0]
+        with context.db.read() as connection:
+            return is_leased(connection, capture)
 
 
 def _owner(context: Context, capture: str) -> tuple[Organ | None, Upload | None]:

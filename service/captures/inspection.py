@@ -19,11 +19,13 @@ from sqlalchemy import Connection
 
 from evidence.errors import EvidenceError
 from evidence.media.claims import Discrepancy, compare
-from evidence.statement import About, SignedStatement
+from evidence.statement import About, SignedStatement, parse_statement
 from service.captures.queries import newest_about
 from service.captures.reading import Held, Reading
 from service.captures.sandbox import InspectionResult, Sandbox, SandboxUnavailable
+from service.captures.sealing import Placed, class_for, digest_for_staging, let_go, place
 from service.captures.workflow import INSPECT, StillLeased
+from service.contents import FACTS
 from service.context import Context, Organ
 from service.custody import require_logged
 from service.law.refusals import Refusal
@@ -34,6 +36,7 @@ from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError, Unavailable
 from storage.log import Appended
+from storage.objects import StoredObject
 
 if TYPE_CHECKING:
     from evidence.canonical import JSONObject
@@ -54,7 +57,8 @@ class _Seen:
     previous: str | None
     result: InspectionResult
     differences: tuple[Discrepancy, ...]
-    output: str
+    output: StoredObject | None
+    output_sealed: bool
 
 
 class Inspecting:
@@ -110,6 +114,7 @@ class Inspecting:
             claim = read_signed(connection, record)[0]
             previous = newest_about(connection, organ.log_id, held.capture)
         facts = result.facts_json
+        placed = self._keep(organ, claim, held, facts) if facts else None
         return _Seen(
             held=held,
             previous=previous,
@@ -119,17 +124,27 @@ class Inspecting:
                 if facts
                 else ()
             ),
-            output=self._keep(held.capture, facts) if facts else "",
+            output=None if placed is None else placed.stored,
+            output_sealed=placed is not None and placed.sealed,
         )
 
-    def _keep(self, capture: str, output: bytes) -> str:
-        """Make an object of the full output; returns its name."""
+    def _keep(self, organ: Organ, claim: SignedStatement, held: Held, output: bytes) -> Placed:
+        """Make an object of the full output: it tells of the content, so it is kept alike."""
+        capture, context = held.capture, self._context
+        mode = str(parse_statement(claim.raw).body["mode"])
+        kind = class_for(context, organ.settings, mode)
         sha256 = hashlib.sha256(output).hexdigest()
-        staging, key = self._context.staging, OUTPUT_PREFIX + capture
-        with staging.begin(key, len(output), sha256=sha256) as writer:
+        with context.staging.begin(
+            OUTPUT_PREFIX + capture,
+            len(output),
+            sha256=digest_for_staging(sha256, kind),
+        ) as writer:
             writer.write(output)
             staged = writer.finish()
-        return self._context.objects.put_once(staged).name
+        placed = place(context, organ.origin, capture + FACTS, staged, kind, context.clock())
+        if placed.sealed:
+            let_go(staged)
+        return placed
 
     def _statement(self, organ: Organ, seen: _Seen) -> SignedStatement:
         result = seen.result
@@ -150,12 +165,17 @@ class Inspecting:
             ],
             "discrepancies": [_difference(one) for one in seen.differences[:_MOST_FINDINGS]],
         }
-        if seen.output:
+        if seen.output is not None:
             body["output"] = {
-                "sha256": seen.output,
+                "sha256": hashlib.sha256(result.facts_json).hexdigest(),
                 "size_bytes": len(result.facts_json),
                 "media_type": _OUTPUT_TYPE,
             }
+        if seen.output is not None and seen.output_sealed:
+            lies: JSONObject = {"name": seen.output.name}
+            if seen.output.version is not None:
+                lies["version"] = seen.output.version
+            body["output_object"] = lies
         about = About(statement=seen.held.capture, log=organ.origin, index=seen.held.index)
         return organ.admission.make("inspected", body, about, seen.previous)
 

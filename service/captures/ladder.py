@@ -49,7 +49,7 @@ MISSING: Mapping[str, str] = {
 }
 """What a rung that cannot be confirmed waits for."""
 
-_BEARING = frozenset({"stored", "review"})
+_BEARING = frozenset({"stored", "review", "disposed"})
 """Kinds of statements about a capture that bear a rung."""
 
 
@@ -168,6 +168,10 @@ def _look(context: Context, proven: Proven, rung: Rung) -> Rung:
     stored: list[Statement] = [entry.statement for entry in proven.trusted("stored")]
     if rung.name != "stored" or rung.outcome is not Outcome.PASS or not stored:
         return rung
+    certificates = proven.trusted("disposed")
+    if certificates:
+        said = f"{rung.detail} It was disposed of by {certificates[-1].statement.id}."
+        return replace(rung, outcome=Outcome.UNCHECKED, detail=said)
     kept = stored[0].body["object"]
     if not isinstance(kept, dict):
         raise TypeError("a stored statement without an object passed its schema")

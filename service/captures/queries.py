@@ -27,6 +27,7 @@ class ContentState(StrEnum):
     ANNOUNCED = "announced"
     RECEIVED = "received"
     STORED = "stored"
+    DISPOSED = "disposed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,15 @@ def mark_stored(connection: Connection, log: str, captures: Sequence[str], at: d
         update(uploads)
         .where(uploads.c.log == log, uploads.c.id.in_(captures))
         .values(state=ContentState.STORED.value, updated_at=at)
+    )
+
+
+def mark_disposed(connection: Connection, log: str, capture: str, at: datetime) -> None:
+    """Note that the content was disposed of, in the transaction of its certificate."""
+    connection.execute(
+        update(uploads)
+        .where(uploads.c.log == log, uploads.c.id == capture)
+        .values(state=ContentState.DISPOSED.value, updated_at=at)
     )
 
 

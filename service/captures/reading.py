@@ -31,6 +31,7 @@ from service.captures.queries import (
     viewed_until,
 )
 from service.captures.sandbox import Sandbox, SandboxUnavailable
+from service.contents import Kept, Vault, kept_by
 from service.context import Context, Organ
 from service.custody import Deed, Event, log_custody, require_logged
 from service.law.permissions import Holder
@@ -40,7 +41,7 @@ from service.outgoing import Pieces
 from service.problems import Problem
 from storage import records
 from storage.durable import disk_errors
-from storage.errors import DiskReserveReached, IntegrityAlarm, NotFound
+from storage.errors import DiskReserveReached, IntegrityAlarm
 from storage.log import Appended
 
 PIECE_BYTES = 256 * 1024
@@ -59,8 +60,8 @@ class Held:
         sha256: of the content, 64 hex digits.
         size_bytes: of the content.
         media_type: as announced.
-        name: of the object.
-        version: of the object, where the store keeps versions.
+        origin: of the log that says where it lies.
+        kept: where it lies.
     """
 
     capture: str
@@ -68,8 +69,8 @@ class Held:
     sha256: str
     size_bytes: int
     media_type: str
-    name: str
-    version: str | None
+    origin: str
+    kept: Kept
 
 
 class Reading:
@@ -100,6 +101,8 @@ class Reading:
             about = statements_about(connection, organ.log_id, capture, kind="stored")
         if upload is None or record is None:
             raise Problem("capture_unknown", "This organ's log holds no such capture.")
+        if upload.state is ContentState.DISPOSED:
+            raise self._disposed(organ, capture)
         if upload.state is ContentState.ANNOUNCED:
             raise Problem("content_unknown", "The content was announced and has not arrived.")
         if not about:
@@ -108,30 +111,31 @@ class Reading:
                 "The content has arrived and is being put into the store.",
                 retry_after_s=_RETRY_S,
             )
-        kept = about[-1].statement.body["object"]
-        if not isinstance(kept, dict):
-            raise TypeError("a stored statement without an object passed its schema")
-        version = kept.get("version")
         return Held(
             capture=capture,
             index=record.index,
             sha256=upload.sha256,
             size_bytes=upload.size_bytes,
             media_type=upload.media_type,
-            name=str(kept["name"]),
-            version=None if version is None else str(version),
+            origin=organ.origin,
+            kept=kept_by(about[-1].statement),
         )
+
+    def _disposed(self, organ: Organ, capture: str) -> Problem:
+        with self._context.db.read() as connection:
+            certificates = statements_about(connection, organ.log_id, capture, kind="disposed")
+        named = ", ".join(one.statement.id for one in certificates)
+        return Problem("disposed", f"The content was disposed of; its certificate is {named}.")
 
     def open(self, held: Held) -> BinaryIO:
         """The content's bytes from the start; the caller closes them.
 
         Raises:
+            KeyDestroyed: it was disposed of.
             IntegrityAlarm: the object is gone.
         """
-        try:
-            return self._context.objects.open(held.name, held.version)
-        except NotFound as error:
-            raise IntegrityAlarm("an object that was stated to be stored is gone") from error
+        vault = Vault(objects=self._context.objects, keys=self._context.keys)
+        return vault.open(held.origin, held.kept)
 
     @contextmanager
     def as_file(self, held: Held) -> Generator[int]:
@@ -277,7 +281,7 @@ class NotYetViewed(msgspec.Struct, frozen=True, kw_only=True, tag="not_yet_viewe
 
     window: Window
 
-    def check(self, connection: Connection) -> Callable[[Statement], None]:
+    def check(self, connection: Connection, _at: datetime, /) -> Callable[[Statement], None]:
         """Look once."""
         window = self.window
         noted = viewed_until(connection, window.log, window.reader, window.subject)

@@ -48,7 +48,7 @@ from service.law.permissions import Scope
 from service.openapi import ITEM_OPTION
 from service.problems import Problem
 from service.proofs import first_proof, newest_cosigned, proof_into, read_signed, signature_tokens
-from service.work.queue import pieces_of
+from service.work.counts import pieces_of
 from storage import records
 from storage.records import StoredRecord
 

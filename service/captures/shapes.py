@@ -64,7 +64,7 @@ class Received(Struct, frozen=True):
 class ContentView(Struct, frozen=True):
     """How far a capture's content has come."""
 
-    state: Literal["announced", "received", "stored"]
+    state: Literal["announced", "received", "stored", "disposed"]
     sha256: Hex
     size_bytes: int
     media_type: str

@@ -24,6 +24,7 @@ from evidence.errors import FieldInvalid
 from evidence.schema import decode_base64
 from service.captures.arrivals import Arrival, Arrivals, Noted
 from service.captures.queries import ContentState, Upload, count_events, find_upload, newest_about
+from service.captures.sealing import class_of, digest_for_staging
 from service.captures.transfers import Transfers
 from service.context import Context, Organ
 from service.custody import Deed, log_custody, require_logged
@@ -127,11 +128,14 @@ class Inbox:
             The row of the content, and whether this transfer was the one that brought it.
 
         Raises:
-            Problem: `content_too_large`, `upload_in_progress`, `busy`, `request_timeout`,
+            Problem: `disposed`, `content_too_large`, `upload_in_progress`, `busy`,
+            `request_timeout`,
                 `content_truncated`, `digest_mismatch`.
             StorageError: the organ has not begun, the disk's reserve is reached, or it refused.
         """
         upload = transfer.upload
+        if upload.state is ContentState.DISPOSED:
+            raise Problem("disposed", "This content was disposed of by authority.")
         if upload.state is not ContentState.ANNOUNCED:
             return _repeated(transfer, upload)
         self._require_begun(transfer.organ)
@@ -157,8 +161,7 @@ class Inbox:
             newest = await self._run(self._look, upload)
             if newest.state is not ContentState.ANNOUNCED:
                 return _repeated(transfer, newest)
-        begin = partial(self._context.staging.begin, sha256=upload.sha256)
-        with await self._run(begin, upload.capture, upload.size_bytes) as writer:
+        with await self._run(self._begin, transfer) as writer:
             taken = await self._take(transfer, writer, body)
             code = taken.ended or _difference(transfer, writer)
             self._count(code, writer)
@@ -166,6 +169,13 @@ class Inbox:
                 raise Problem(code, f"{_WRONG[code]}; as many as are kept had come before.")
             staged = await self._run(writer.finish)
         return await self._settle(transfer, code, staged)
+
+    def _begin(self, transfer: Transfer) -> StagedWriter:
+        """Open the staged upload; of a class nothing may go straight to its object's place."""
+        upload = transfer.upload
+        kind = class_of(self._context, transfer.organ, upload.capture)
+        digest = digest_for_staging(upload.sha256, kind)
+        return self._context.staging.begin(upload.capture, upload.size_bytes, sha256=digest)
 
     def _look(self, upload: Upload) -> Upload:
         with self._context.db.read() as connection:

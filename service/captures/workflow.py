@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -25,15 +26,24 @@ from evidence.errors import DigestMismatch, EvidenceError
 from evidence.schema import format_time
 from evidence.statement import About, SignedStatement, Statement
 from service.captures.arrivals import STORE
-from service.captures.queries import Upload, find_uploads, mark_stored, newest_about_each
+from service.captures.queries import (
+    Upload,
+    find_uploads,
+    mark_stored,
+    newest_about_each,
+    with_text,
+)
+from service.captures.sealing import Placed, class_for, let_go, place
 from service.context import Context, Organ
 from service.law.refusals import LeaseLost, Refusal
+from service.retention_classes import RetentionClass
 from service.work.queue import Piece, add_pieces, finish_pieces, still_leased
 from service.work.worker import Failures, Task
 from storage import records
 from storage.errors import NotFound, StorageError
 from storage.log import Appended, Outcome
-from storage.objects import AssuranceLevel, StoredObject
+from storage.objects import AssuranceLevel, Staged
+from storage.sealing import FORMAT
 
 if TYPE_CHECKING:
     from evidence.canonical import JSONObject
@@ -63,6 +73,12 @@ class _Received:
     upload: Upload
     index: int
     previous: str | None
+    kind: RetentionClass | None
+
+    def staged(self, context: Context) -> Staged:
+        """Where it waits."""
+        upload = self.upload
+        return context.staging.waiting(upload.capture, upload.sha256, upload.size_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +86,7 @@ class _Kept:
     """Content that is an object now."""
 
     received: _Received
-    stored: StoredObject
+    placed: Placed
 
     @property
     def capture(self) -> str:
@@ -124,7 +140,9 @@ class Ingest:
             if piece not in found
         }
         kept: list[_Kept] = []
-        for piece, outcome in zip(found, self._pool.map(self._keep, found.values()), strict=True):
+        for piece, outcome in zip(
+            found, self._pool.map(partial(self._keep, organ), found.values()), strict=True
+        ):
             if isinstance(outcome, _Kept):
                 kept.append(outcome)
             else:
@@ -137,6 +155,7 @@ class Ingest:
             uploads = find_uploads(connection, organ.log_id, captures)
             logged = records.find_records(connection, organ.log_id, captures)
             newest = newest_about_each(connection, organ.log_id, captures)
+            modes = _modes(connection, organ, logged)
         index = {record.statement_id: record.index for record in logged}
         return {
             piece: _Received(
@@ -144,23 +163,25 @@ class Ingest:
                 upload=uploads[piece.subject],
                 index=index[piece.subject],
                 previous=newest.get(piece.subject),
+                kind=class_for(self._context, organ.settings, modes.get(piece.subject, "")),
             )
             for piece in pieces
             if piece.subject in uploads and piece.subject in index
         }
 
-    def _keep(self, received: _Received) -> _Kept | Exception:
+    def _keep(self, organ: Organ, received: _Received) -> _Kept | Exception:
         """Make an object of it (2), or say why not: one bad disk block sinks one capture."""
         upload = received.upload
-        staging = self._context.staging
+        at = upload.received_at or self._context.clock()
         try:
-            staged = staging.waiting(upload.capture, upload.sha256, upload.size_bytes)
-            stored = self._context.objects.put_once(staged)
+            staged, kind = received.staged(self._context), received.kind
+            placed = place(self._context, organ.origin, upload.capture, staged, kind, at)
         except (StorageError, EvidenceError) as error:
             return error
-        if (stored.name, stored.size_bytes) != (upload.sha256, upload.size_bytes):
+        held = (placed.stored.name, placed.stored.size_bytes)
+        if not placed.sealed and held != (upload.sha256, upload.size_bytes):
             return DigestMismatch("The stored object is not the announced content.")
-        return _Kept(received=received, stored=stored)
+        return _Kept(received=received, placed=placed)
 
     def _state(self, organ: Organ, kept: Sequence[_Kept]) -> dict[Piece, Exception]:
         """State that these are stored, in one submission (3, 4)."""
@@ -181,10 +202,13 @@ class Ingest:
         outcomes = organ.admission.submit_own(
             made, guard=StillLeased(pieces=pieces), effects=effects
         ).result()
+        for one, outcome in zip(kept, outcomes, strict=True):
+            if one.placed.sealed and not isinstance(outcome, Exception):
+                let_go(one.received.staged(self._context))  # only now is the sealed one findable
         return _failed(kept, outcomes)
 
     def _statement(self, organ: Organ, one: _Kept) -> SignedStatement:
-        upload, stored = one.received.upload, one.stored
+        upload, stored, kind = one.received.upload, one.placed.stored, one.received.kind
         if upload.received_at is None:
             raise NotFound("the content has no time of arrival")
         kept: JSONObject = {
@@ -194,6 +218,8 @@ class Ingest:
         }
         if stored.version is not None:
             kept["version"] = stored.version
+        if one.placed.sealed:
+            kept["sealed"] = FORMAT
         body: JSONObject = {
             "content": {
                 "sha256": upload.sha256,
@@ -206,6 +232,8 @@ class Ingest:
         }
         if stored.locked_until is not None:
             body["locked_until"] = format_time(stored.locked_until)
+        if kind is not None:
+            body["retention_class"] = kind.name
         about = About(statement=upload.capture, log=organ.origin, index=one.received.index)
         return organ.admission.make("stored", body, about, one.received.previous)
 
@@ -219,7 +247,7 @@ class StillLeased(msgspec.Struct, frozen=True, kw_only=True, tag="still_leased")
 
     pieces: tuple[Piece, ...]
 
-    def check(self, connection: Connection) -> Callable[[Statement], None]:
+    def check(self, connection: Connection, _at: datetime, /) -> Callable[[Statement], None]:
         """Ask once for all of them, in the transaction that they share."""
         leased = {piece.subject for piece in still_leased(connection, self.pieces)}
 
@@ -264,6 +292,18 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True, tag="sealed"):
                 subjects=captures,
                 at=self.at,
             )
+
+
+def _modes(
+    connection: Connection, organ: Organ, logged: Sequence[records.StoredRecord]
+) -> dict[str, str]:
+    """In which mode each of these captures was made, where a class of retention asks for it."""
+    if not organ.settings.retention:
+        return {}
+    return {
+        record.statement_id: str(with_text(connection, record).statement.body["mode"])
+        for record in logged
+    }
 
 
 def _subject(statement: Statement) -> str:

@@ -24,7 +24,9 @@ from service.cli import (
     deployments,
     device,
     keeping,
+    keys,
     monitor,
+    retention,
     tokens,
     webhooks,
     witness,
@@ -48,6 +50,8 @@ app.add_typer(monitor.app)
 app.add_typer(device.app, name="device")
 app.add_typer(deployments.log_app, name="log")
 app.add_typer(database.app, name="db")
+app.add_typer(keys.app, name="keys")
+app.add_typer(retention.app, name="retention")
 app.add_typer(tokens.app, name="token")
 app.add_typer(webhooks.app, name="webhook")
 app.add_typer(witness.app, name="witness")

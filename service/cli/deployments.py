@@ -39,6 +39,15 @@ HeadsOwnerOption = Annotated[
     typer.Option(metavar="URL", help="The same for the role that owns the heads' table."),
 ]
 
+KeysUrlOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Key database on another server; else a file."),
+]
+KeysOwnerOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The same for the role that owns the keys' tables."),
+]
+
 
 @app.command()
 def init(  # noqa: PLR0913, PLR0917  the parameters are the options
@@ -67,6 +76,8 @@ def init(  # noqa: PLR0913, PLR0917  the parameters are the options
     owner_url: OwnerOption = None,
     heads_url: HeadsOption = None,
     heads_owner_url: HeadsOwnerOption = None,
+    keys_url: KeysUrlOption = None,
+    keys_owner_url: KeysOwnerOption = None,
 ) -> None:
     """Make a deployment: keys, stores, an empty log, the trust file, the first entry."""
     from service.setup.databases import Databases
@@ -92,9 +103,15 @@ def init(  # noqa: PLR0913, PLR0917  the parameters are the options
                 owner_url=owner_url,
                 heads_url=heads_url,
                 heads_owner_url=heads_owner_url,
+                keys_url=keys_url,
+                keys_owner_url=keys_owner_url,
             ),
         )
     )
+    _tell_made(folder, place, desk)
+
+
+def _tell_made(folder: Path, place: Path, desk: Path) -> None:
     screen = open_screen()
     screen.out.print(f"The deployment lies in {place}. Serve it: fengni serve {folder}")
     screen.out.print(
@@ -111,14 +128,16 @@ def migrate(
     ] = None,
     owner_url: OwnerOption = None,
     heads_owner_url: HeadsOwnerOption = None,
+    keys_owner_url: KeysOwnerOption = None,
 ) -> None:
     """Bring a deployment's databases to the schema of this version; evidence rows stay."""
-    from service.settings import Places, read_deployment, read_environment
+    from service.deployment_file import Places, read_deployment
+    from service.settings import read_environment
     from service.setup.databases import databases_of, prepare_databases
 
     settings = read_environment(folder=folder)
     deployment = read_deployment(settings)
-    databases = databases_of(settings, deployment, owner_url, heads_owner_url)
+    databases = databases_of(settings, deployment, owner_url, heads_owner_url, keys_owner_url)
     prepare_databases(databases, Places(settings.folder))
     open_screen().out.print("The databases have the schema of this version.")
 
@@ -134,9 +153,10 @@ def serve(
     """Serve a deployment that `fengni init` made, in this process, until it is stopped."""
     import msgspec
 
+    from service.deployment_file import read_deployment
     from service.production import find_unsafe, require_production
     from service.serving import serve as run
-    from service.settings import read_deployment, read_environment
+    from service.settings import read_environment
 
     settings = read_environment(folder=folder)
     given = {"host": host, "port": port}
@@ -170,8 +190,9 @@ def worker(
     """Do a deployment's background work in this process, until it is stopped."""
     import msgspec
 
+    from service.deployment_file import read_deployment
     from service.serving import work
-    from service.settings import read_deployment, read_environment
+    from service.settings import read_environment
 
     settings = read_environment(folder=folder)
     given = {"host": host, "port": port}

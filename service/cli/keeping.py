@@ -77,9 +77,10 @@ def backup(
     ] = None,
     config: ConfigOption = None,
 ) -> int:
-    """Copy heads, published files, text keys, database and objects, in the order that restores.
+    """Copy heads, published files, data keys, database and objects, in the order that restores.
 
-    A server may run meanwhile. A second time only what is new is copied.
+    A server may run meanwhile. A second time only what is new is copied. Data keys on a server
+    are not: `fengni keys backup` writes them into an encrypted file.
     """
     from service.client.failures import Misused
     from service.settings import read_environment
@@ -88,10 +89,13 @@ def backup(
     if only is not None and only not in STEPS:
         raise Misused(f"There is no step {only}: it is one of {', '.join(STEPS)}.")
     settings = read_environment(folder=deployment_of(folder, config))
-    copied = copy_deployment(settings, target.absolute(), STEPS if only is None else (only,))
+    steps = STEPS if only is None else (only,)
+    copied = copy_deployment(settings, target.absolute(), steps)
     screen = open_screen()
     for name, files in copied.items():
         screen.out.print(f"{name}: {files} files copied")
+    if STEPS[0] in steps and "text-keys" not in copied:
+        screen.out.print("The data keys lie on a server: back them up with `fengni keys backup`.")
     screen.out.print(
         "Keys and deployment.json are not in it: keep them apart, and the registrar's elsewhere."
     )

@@ -28,6 +28,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from evidence.errors import EvidenceError
 from evidence.timestamp import Timestamp
 from service.context import log_stores, open_heads
+from service.data_keys import open_keys
+from service.deployment_file import (
+    AuthoritySettings,
+    Deployment,
+    OrganSettings,
+    Places,
+    database_url,
+    read_deployment,
+)
 from service.doctor.attested import check_cosignatures, check_tokens
 from service.doctor.captures import check_captures
 from service.doctor.diagnosis import Answer, Diagnosis, Findings, failed, noted, passed
@@ -50,19 +59,9 @@ from service.doctor.stores import (
 )
 from service.doctor.work import check_work
 from service.production import find_unsafe
-from service.settings import (
-    AuthoritySettings,
-    Deployment,
-    OrganSettings,
-    Places,
-    Settings,
-    SettingsInvalid,
-    database_url,
-    read_deployment,
-)
+from service.settings import Settings, SettingsInvalid
 from storage.db.engine import Database
 from storage.errors import StorageError
-from storage.log.texts import TextKeys
 
 DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, SQLAlchemyError)
 """What rows and files raise whose content no program of ours wrote."""
@@ -128,16 +127,11 @@ def _check_log(
     settings: Settings, deployment: Deployment, organ: OrganSettings, db: Database, at: datetime
 ) -> list[Diagnosis]:
     """The log's own memories, then what the witnesses remember of it."""
-    places = Places(settings.folder)
-    texts = TextKeys(places.text_keys)
-    try:
-        with open_heads(settings, deployment) as heads:
-            stores = log_stores(settings, organ.log, db, texts, heads)
-            found = _asked("log", lambda: check_heads(settings, organ, stores))
-            found += _asked("tiles", lambda: check_tiles(stores))
-            found += _asked("witness", lambda: check_witnesses(settings, organ, stores, at))
-    finally:
-        texts.close()
+    with open_keys(settings, deployment, db) as keys, open_heads(settings, deployment) as heads:
+        stores = log_stores(settings, organ.log, db, keys, heads)
+        found = _asked("log", lambda: check_heads(settings, organ, stores))
+        found += _asked("tiles", lambda: check_tiles(stores))
+        found += _asked("witness", lambda: check_witnesses(settings, organ, stores, at))
     return found + _asked("witness", lambda: check_cosignatures(settings, organ, db, at))
 
 

@@ -32,9 +32,10 @@ from evidence.tlog.checkpoint import open_checkpoint, timestamped_message
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.captures.workflow import STAMP
+from service.deployment_file import AuthoritySettings, OrganSettings
 from service.doctor.diagnosis import Findings, Listed, failed, noted, passed, unknown
 from service.key_files import log_signer, witness_policy
-from service.settings import AuthoritySettings, OrganSettings, Settings
+from service.settings import Settings
 from storage import records
 from storage.db.engine import Database
 from storage.db.tables import checkpoints, outbox, timestamps

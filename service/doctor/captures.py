@@ -24,9 +24,10 @@ from evidence.statement import Statement, parse_statement
 from service.captures.arrivals import STORE
 from service.captures.queries import ContentState
 from service.captures.workflow import INSPECT
+from service.deployment_file import OrganSettings
 from service.doctor.diagnosis import Findings, Listed
 from service.objects import open_unproven
-from service.settings import OrganSettings, Settings
+from service.settings import Settings
 from service.stores import open_staging
 from storage import records
 from storage.db.engine import Database
@@ -61,6 +62,7 @@ class _Piece:
         captures: their records with their texts, in the order of the log.
         rows: by capture.
         stored: text of the `stored` statement by capture.
+        disposed: captures that have a `disposed` statement.
         inspected: captures that have an `inspected` statement.
         work: (kind, capture) of what is left to do.
     """
@@ -68,6 +70,7 @@ class _Piece:
     captures: list[tuple[StoredRecord, bytes | None]]
     rows: Mapping[str, _Row]
     stored: Mapping[str, bytes | None]
+    disposed: frozenset[str]
     inspected: frozenset[str]
     work: frozenset[tuple[str, str]]
 
@@ -109,7 +112,7 @@ def _pieces(db: Database, log: str) -> Iterator[_Piece]:
 def _piece(connection: Connection, log: str, found: Sequence[StoredRecord]) -> _Piece:
     ids = [record.statement_id for record in found]
     of_log, about = record_rows.c.log == log, record_rows.c.subject.in_(ids)
-    kinds = record_rows.c.kind.in_(["stored", "inspected"])
+    kinds = record_rows.c.kind.in_(["stored", "inspected", "disposed"])
     later = connection.execute(
         select(record_rows.c.subject, record_rows.c.kind, record_rows.c.idx)
         .where(of_log, about, kinds)
@@ -129,6 +132,7 @@ def _piece(connection: Connection, log: str, found: Sequence[StoredRecord]) -> _
             for subject, kind, index in later
             if kind == "stored"
         },
+        disposed=frozenset(subject for subject, kind, _ in later if kind == "disposed"),
         inspected=frozenset(subject for subject, kind, _ in later if kind == "inspected"),
         work=frozenset((kind, subject) for kind, subject in work),
     )
@@ -165,7 +169,9 @@ def _state_faults(piece: _Piece, row: _Row) -> Iterator[str]:
     stated = row.id in piece.stored
     if row.state not in set(ContentState):
         yield "its row is in a state that does not exist."
-    elif stated and row.state != ContentState.STORED:
+    elif (row.id in piece.disposed) != (row.state == ContentState.DISPOSED):
+        yield f"its row says {row.state}, and the log says otherwise of its disposal."
+    elif stated and row.state not in {ContentState.STORED, ContentState.DISPOSED}:
         yield f"the log says that it is stored, its row says {row.state}."
     elif not stated and row.state == ContentState.STORED:
         yield "its row says stored, and no statement says so."
@@ -178,6 +184,8 @@ def _state_faults(piece: _Piece, row: _Row) -> Iterator[str]:
 
 
 def _work_faults(piece: _Piece, row: _Row) -> Iterator[str]:
+    if row.id in piece.disposed:
+        return
     if row.id not in piece.stored:
         if (STORE, row.id) not in piece.work:
             yield "nothing is left that would store its content."

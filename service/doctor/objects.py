@@ -21,9 +21,11 @@ from evidence.canonical import JSONValue
 from evidence.digest import Measured, measure
 from evidence.errors import EvidenceError
 from evidence.statement import Statement, parse_statement
+from service.contents import output_of
+from service.deployment_file import OrganSettings
 from service.doctor.diagnosis import Findings, Listed, noted
 from service.objects import open_unproven
-from service.settings import OrganSettings, Settings
+from service.settings import Settings
 from service.stores import open_staging
 from storage import records
 from storage.db.engine import Database
@@ -31,6 +33,7 @@ from storage.errors import NotFound, StorageError
 from storage.objects.local import LocalObjects
 from storage.objects.s3 import S3Objects
 from storage.records import StoredRecord
+from storage.sealing import sealed_size
 from storage.staging import QuarantinedFile, Staging
 
 _PIECE_BYTES = 1024 * 1024
@@ -165,12 +168,24 @@ def _named_by(record: StoredRecord, statement: Statement) -> Iterator[_Named]:
     if statement.kind == "stored":
         yield _kept(capture, "the content", body["object"], "name")
     elif statement.kind == "inspected" and "output" in body:
-        yield _kept(capture, "the inspection's output", body["output"], "sha256")
+        yield _output(capture, statement)
     elif statement.kind == "check" and "report" in body:
         yield _kept(capture, "the report of a scrub", body["report"], "sha256")
     elif statement.kind == "custody" and body["event"] == "quarantined" and "content" in body:
         reason = str(body.get("reason", ""))
         yield _kept(capture, "a quarantined transfer", body["content"], "sha256", reason)
+
+
+def _output(capture: str, inspected: Statement) -> _Named:
+    """A sealed output has another name and length than its content."""
+    kept = output_of(inspected)
+    if kept is None:
+        raise TypeError("an inspection without an output passed for one with")
+    size = sealed_size(kept.size_bytes) if kept.key else kept.size_bytes
+    what = "the inspection's output"
+    return _Named(
+        capture=capture, what=what, sha256=kept.name, size_bytes=size, version=kept.version
+    )
 
 
 def _kept(capture: str, what: str, member: JSONValue, name: str, reason: str = "") -> _Named:

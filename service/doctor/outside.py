@@ -20,17 +20,12 @@ from evidence.timestamp import Timestamp, verify_timestamp
 from evidence.tlog.checkpoint import Checkpoint, SignedCheckpoint
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
+from service.deployment_file import AuthoritySettings, Deployment, OrganSettings, WitnessSettings
 from service.doctor.attested import to_der
 from service.doctor.diagnosis import Findings, failed, noted, passed, unknown
 from service.key_files import log_signer, witness_policy
 from service.proofs import count_owed, owed_checkpoints
-from service.settings import (
-    AuthoritySettings,
-    Deployment,
-    OrganSettings,
-    Settings,
-    WitnessSettings,
-)
+from service.settings import Settings
 from service.setup.deployment import KNOWN_KEYS_FILE
 from service.transparency.tsa_client import AuthorityUnavailable, request_timestamp
 from service.transparency.witness_client import (

@@ -18,14 +18,11 @@ from sqlalchemy.exc import DBAPIError
 
 from evidence.statement import parse_statement
 from evidence.tlog.checkpoint import open_checkpoint
+from service.deployment_file import OrganSettings, Places
 from service.doctor.diagnosis import Findings, failed, noted, passed
 from service.key_files import log_signer
 from service.objects import open_s3
-from service.settings import (
-    OrganSettings,
-    Places,
-    Settings,
-)
+from service.settings import Settings
 from storage import records
 from storage.db.engine import Database, quick_faults, unprotected
 from storage.db.grants import excess

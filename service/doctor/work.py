@@ -28,11 +28,13 @@ from service.captures.arrivals import STORE
 from service.captures.queries import ContentState
 from service.captures.reading import window_subject
 from service.captures.workflow import INSPECT, STAMP
+from service.deployment_file import Deployment, Places
 from service.doctor.diagnosis import Findings, Listed
 from service.exports.packages import Package, Packages
 from service.exports.queries import EXPORT, ExportState
 from service.law.permissions import Scope
-from service.settings import Deployment, Places, Settings
+from service.retention.deeds import DISPOSE
+from service.settings import Settings
 from service.stores import open_staging
 from service.webhooks.deliveries import WEBHOOK
 from service.work.queue import LONGEST_PAUSE_S, State
@@ -109,7 +111,7 @@ def _check_queue(connection: Connection, at: datetime) -> Findings:
     held = outbox.c.state == State.HELD.value
     wrongs = {
         "is of no kind that is done here": outbox.c.kind.not_in(
-            [STORE, INSPECT, STAMP, EXPORT, WEBHOOK]
+            [STORE, INSPECT, STAMP, EXPORT, WEBHOOK, DISPOSE]
         ),
         "is in a state that does not exist": outbox.c.state.not_in([one.value for one in State]),
         "is on a capture that is not logged": ~exporting & ~telling & ~logged,

@@ -25,11 +25,11 @@ from evidence.tlog.checkpoint import timestamped_message
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from evidence.tlog.proof import TlogProof, parse_tlog_proof
+from service.contents import Kept, Vault, kept_by, output_of
 from storage import records
 from storage.db.engine import Database
 from storage.errors import IntegrityAlarm, NotFound
 from storage.log import OpenLog
-from storage.objects import ObjectStore
 from storage.records import Stamped, StoredRecord
 
 _KEYS_A_PAGE = 1000
@@ -45,7 +45,7 @@ class Shelf:
         log_id: its id in the database.
         log_key: its Ed25519 verifier key; the key's name is the log's origin.
         policy: which witnesses count, or None where none are named.
-        objects: the object store.
+        vault: the object store, with the keys to what is sealed in it.
         audience: the deployment's stable id.
         authorities: how many time-stamp authorities are named.
     """
@@ -55,7 +55,7 @@ class Shelf:
     log_id: str
     log_key: VerifierKey
     policy: Policy | None
-    objects: ObjectStore
+    vault: Vault
     audience: str
     authorities: int
 
@@ -250,7 +250,7 @@ def _bundle(shelf: Shelf, item: Held, packed: PackedStatement) -> bytes:
 
 
 def _originals(shelf: Shelf, captures: set[str], held: Sequence[Held]) -> Iterator[Original]:
-    given: set[str] = set()
+    given = _disposed(held)  # of these there is nothing to give
     for item in held:
         about = item.statement.about
         if item.statement.kind != "stored" or about is None or about.statement not in captures:
@@ -259,22 +259,27 @@ def _originals(shelf: Shelf, captures: set[str], held: Sequence[Held]) -> Iterat
             continue
         given.add(about.statement)
         content = cast("JSONObject", item.statement.body["content"])
-        lies = cast("JSONObject", item.statement.body["object"])
+        kept = kept_by(item.statement)
         yield Original(
             capture=about.statement,
             media_type=str(content["media_type"]),
-            content=Measured(
-                sha256=str(content["sha256"]), size_bytes=cast("int", content["size_bytes"])
-            ),
-            pieces=_reader(
-                shelf.objects, str(lies["name"]), cast("str | None", lies.get("version"))
-            ),
+            content=Measured(sha256=kept.sha256, size_bytes=kept.size_bytes),
+            pieces=_reader(shelf, kept),
         )
 
 
-def _reader(objects: ObjectStore, name: str, version: str | None) -> Callable[[], Iterator[bytes]]:
+def _disposed(held: Sequence[Held]) -> set[str]:
+    """Captures whose content was disposed of; the certificate is in the package."""
+    return {
+        item.statement.about.statement
+        for item in held
+        if item.statement.kind == "disposed" and item.statement.about is not None
+    }
+
+
+def _reader(shelf: Shelf, kept: Kept) -> Callable[[], Iterator[bytes]]:
     def pieces() -> Iterator[bytes]:
-        with objects.open(name, version) as stream:
+        with shelf.vault.open(shelf.log_key.name, kept) as stream:
             while piece := stream.read(PIECE_BYTES):
                 yield piece
 
@@ -284,11 +289,12 @@ def _reader(objects: ObjectStore, name: str, version: str | None) -> Callable[[]
 def _outputs(shelf: Shelf, held: Sequence[Held]) -> dict[str, bytes]:
     """The full output of each inspection, so that a reviewer can compare it with his own."""
     found: dict[str, bytes] = {}
+    gone = _disposed(held)
     for item in held:
-        output = item.statement.body.get("output")
-        if item.statement.kind != "inspected" or not isinstance(output, dict):
+        about = item.statement.about
+        if about is not None and about.statement in gone:
             continue
-        if cast("int", output["size_bytes"]) <= MAX_SMALL_BYTES:
-            name = str(output["sha256"])
-            found[f"{name}.json"] = b"".join(_reader(shelf.objects, name, None)())
+        kept = output_of(item.statement) if item.statement.kind == "inspected" else None
+        if kept is not None and kept.size_bytes <= MAX_SMALL_BYTES:
+            found[f"{kept.sha256}.json"] = b"".join(_reader(shelf, kept)())
     return found

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from service.exports.packages import Package
-from service.work.queue import State, pieces_of
+from service.work.counts import pieces_of
+from service.work.queue import State
 from storage.db.tables import exports
 
 EXPORT = "export"
@@ -116,13 +117,13 @@ def mark_ready(
 
 def expired_exports(connection: Connection, at: datetime) -> list[Package]:
     """Packages that have been kept long enough."""
-    query = select(exports.c.id, exports.c.sha256, exports.c.size_bytes).where(
-        exports.c.state == ExportState.READY.value, exports.c.expires_at <= at
-    )
-    return [
-        Package(export=row.id, sha256=row.sha256, size_bytes=row.size_bytes)
-        for row in connection.execute(query)
-    ]
+    return _packages(connection, exports.c.expires_at <= at)
+
+
+def packages_with(connection: Connection, log: str, capture: str) -> list[Package]:
+    """Packages that hold a capture's content."""
+    holds = exports.c.captures.contains(capture, autoescape=True)
+    return _packages(connection, exports.c.log == log, holds)
 
 
 def mark_expired(connection: Connection, export_ids: Sequence[str]) -> None:
@@ -130,6 +131,13 @@ def mark_expired(connection: Connection, export_ids: Sequence[str]) -> None:
     connection.execute(
         update(exports).where(exports.c.id.in_(export_ids)).values(state=ExportState.EXPIRED.value)
     )
+
+
+def _packages(connection: Connection, *which: ColumnElement[bool]) -> list[Package]:
+    """Packages that are there."""
+    query = select(exports.c.id, exports.c.sha256, exports.c.size_bytes)
+    rows = connection.execute(query.where(exports.c.state == ExportState.READY.value, *which))
+    return [Package(export=row.id, sha256=row.sha256, size_bytes=row.size_bytes) for row in rows]
 
 
 def _export(row: Row[tuple[object, ...]]) -> Export:

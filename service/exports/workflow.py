@@ -22,6 +22,7 @@ from evidence.digest import Hasher
 from evidence.packing import write_package
 from evidence.tlog.note import ED25519
 from service.captures.queries import ContentState, find_uploads, newest_about, with_text
+from service.contents import Vault
 from service.context import Context, Organ
 from service.custody import Deed, make_custody, require_logged
 from service.exports.build import Shelf, choose_anchor, collect, lay_out
@@ -219,7 +220,7 @@ def _deeds(context: Context, organ: Organ, export: Export) -> list[Deed]:
             if capture not in found or capture not in rows:
                 raise Problem("capture_unknown", "This organ's log holds no such capture.")
             upload = found[capture]
-            if upload.state is not ContentState.STORED:
+            if upload.state not in {ContentState.STORED, ContentState.DISPOSED}:
                 raise Problem(
                     "content_pending", "A capture's content is not stored yet.", retry_after_s=1
                 )
@@ -243,7 +244,7 @@ def _shelf(context: Context, organ: Organ) -> Shelf:
         log_id=organ.log_id,
         log_key=next(key for key in organ.log_keys if key.kind == ED25519),
         policy=organ.policy,
-        objects=context.objects,
+        vault=Vault(objects=context.objects, keys=context.keys),
         audience=context.deployment.audience,
         authorities=len(organ.settings.authorities),
     )

@@ -22,6 +22,15 @@ class Scope(StrEnum):
     VIEW = "view"
     """Read content; every reading is logged."""
 
+    RETAIN = "retain"
+    """Lock content for longer, hold it and release it; each is logged."""
+
+    DISPOSE = "dispose"
+    """Request the disposal of content whose periods have ended."""
+
+    APPROVE = "approve"
+    """Approve what somebody else requested."""
+
     EXPORT = "export"
     """Have packages made and fetch them; every export is logged."""
 

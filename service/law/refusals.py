@@ -12,7 +12,16 @@ Each class has a stable `code` that `service.problems` gives a status and a titl
     ├── AlreadyDone                already_done          what was asked has been done before
     ├── NotAnchored                not_anchored          somebody still owes an answer
     ├── GivenUp                    given_up              trying again would not help
-    └── LeaseLost                  lease_lost            another worker has it
+    ├── LeaseLost                  lease_lost            another worker has it
+    ├── RetentionRunning           retention_running     a period has not ended
+    ├── PeriodShortened            period_shortened      a lock only grows
+    ├── OnHold                     on_hold               a legal hold runs
+    ├── HoldUnknown                hold_unknown          no such hold runs
+    ├── NotRequested               not_requested         nobody asked for this disposal
+    ├── SamePerson                 same_person           one person in two parts
+    ├── ApprovalsMissing           approvals_missing     too few persons agreed
+    ├── DisposalBegun              disposal_begun        it is too late
+    └── ClockBehind                clock_behind          the clock is behind the log
 """
 
 from typing import ClassVar
@@ -93,3 +102,57 @@ class GivenUp(Refusal):
     """Another attempt could only fail in the same way; the work is shown as failed at once."""
 
     code = "given_up"
+
+
+class RetentionRunning(Refusal):
+    """A period of retention has not ended, so content may not be disposed of."""
+
+    code = "retention_running"
+
+
+class PeriodShortened(Refusal):
+    """A lock only grows, and this one would be shorter than the one that runs."""
+
+    code = "period_shortened"
+
+
+class OnHold(Refusal):
+    """A legal hold runs, so content may not be disposed of."""
+
+    code = "on_hold"
+
+
+class HoldUnknown(Refusal):
+    """No legal hold of this reference runs."""
+
+    code = "hold_unknown"
+
+
+class NotRequested(Refusal):
+    """Nobody requested this disposal, or what was requested is void by now."""
+
+    code = "not_requested"
+
+
+class SamePerson(Refusal):
+    """One person would act in two parts where the law of this house wants several."""
+
+    code = "same_person"
+
+
+class ApprovalsMissing(Refusal):
+    """Fewer persons have approved than a disposal needs."""
+
+    code = "approvals_missing"
+
+
+class DisposalBegun(Refusal):
+    """The content is disposed of, or its disposal has begun; no other step is taken any more."""
+
+    code = "disposal_begun"
+
+
+class ClockBehind(Refusal):
+    """The clock is behind the newest entry of the log, so no period can be said to have ended."""
+
+    code = "clock_behind"

@@ -22,7 +22,7 @@ from service.law.refusals import (
 OUTSIDE_KINDS = frozenset({"capture", "session", "key", "policy"})
 """Kinds that a device, an officer or a registrar hands in today."""
 
-SERVER_KINDS = frozenset({"stored", "inspected", "custody", "check"})
+SERVER_KINDS = frozenset({"stored", "inspected", "custody", "check", "disposed"})
 """Kinds that the server states of its own doings today."""
 
 

@@ -246,13 +246,19 @@ def check_body(result: Scrubbed, sample: int) -> dict[str, JSONValue]:
 
 
 def _is_disposed(connection: Connection, one: Holding) -> bool:
-    """Whether it was destroyed as the log says; asked only of what is not there."""
+    """Whether it was destroyed as the log says, or that has begun; else a mend would undo it.
+
+    Asked only of what is not there or holds other bytes.
+    """
     if one.capture is None:
         return False
     for record in records.records_about(connection, one.log, one.capture):
-        if record.kind == "disposed":
+        if record.kind in ("disposed", "custody"):
             raw = records.text_at(connection, one.log, record.index)
-            contents = parse_statement(raw or b"").body["contents"]
+            body = parse_statement(raw or b"").body
+            contents = body.get("contents")
+            if body.get("event") == "disposal_begun":
+                return True
             if isinstance(contents, list) and one.object in contents:
                 return True
     return False

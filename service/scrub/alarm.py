@@ -9,7 +9,7 @@ from typing import cast
 
 from evidence.canonical import JSONObject, JSONValue
 from evidence.errors import EvidenceError
-from evidence.schema import format_time
+from evidence.schema import format_time, parse_time
 from evidence.statement import About, SignedStatement, parse_statement
 from service.captures.queries import newest_about
 from service.captures.workflow import ASSURANCE
@@ -55,6 +55,7 @@ def mend(context: Context, organ: Organ, one: Holding, second: ObjectStore) -> b
     """
     try:
         stored = context.objects.mend(_fetch(context, one, second))
+        stored = _locked_as_before(context, one, stored)
     except (StorageError, EvidenceError, OSError) as error:
         _log.error("object_not_mended", object=one.object, reason=type(error).__name__)
         return False
@@ -78,6 +79,37 @@ def _fetch(context: Context, one: Holding, second: ObjectStore) -> Staged:
         if writer.sha256 != one.object:
             raise IntegrityAlarm("the second store holds other bytes as well")
         return writer.finish()
+
+
+def _locked_as_before(context: Context, one: Holding, stored: StoredObject) -> StoredObject:
+    """A new version, locked and held as what was stated and done about the content demands.
+
+    Raises:
+        StorageError: the store did not lock it so.
+    """
+    if one.capture is None:
+        return stored
+    with context.db.read() as connection:
+        about = records.records_about(connection, one.log, one.capture)
+        said = [
+            parse_statement(records.text_at(connection, one.log, r.index) or b"") for r in about
+        ]
+    until, holds = stored.locked_until, set[str]()
+    for body in (each.body for each in said):
+        event, reference = body.get("event"), str(body.get("reference"))
+        told = body.get("locked_until", body.get("until") if event == "retained" else None)
+        if told is not None:
+            asked = parse_time(str(told))
+            until = asked if until is None else max(until, asked)
+        if event == "held":
+            holds.add(reference)
+        elif event == "released":
+            holds.discard(reference)
+    if until is not None:
+        stored = context.objects.retain(stored.name, stored.version, until)
+    if holds:
+        context.objects.hold(stored.name, stored.version, on=True)
+    return stored
 
 
 def _custody(

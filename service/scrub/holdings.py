@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from evidence.errors import EvidenceError
 from evidence.statement import Statement, parse_statement
+from service.contents import output_of
 from storage import records
 from storage.db.engine import Database
 from storage.db.inserting import insert_rows
@@ -24,6 +25,7 @@ from storage.db.tables import records as record_rows
 from storage.errors import StorageError
 from storage.objects import ObjectStore
 from storage.records import StoredRecord
+from storage.sealing import sealed_size
 
 KINDS = ("stored", "inspected", "check")
 _PIECE_ROWS = 500
@@ -199,7 +201,15 @@ def _named(said: Statement) -> Iterator[dict[str, object]]:
     body = said.body
     member = body.get({"stored": "object", "inspected": "output"}.get(said.kind, "report"))
     content = body.get("content")
-    if isinstance(member, dict):
+    output = output_of(said) if said.kind == "inspected" else None
+    if output is not None and isinstance(member, dict):
+        yield {
+            "object": output.name,
+            "version": output.version,
+            "size_bytes": sealed_size(output.size_bytes) if output.key else output.size_bytes,
+            "media_type": member["media_type"],
+        }
+    elif isinstance(member, dict):
         told = member if not isinstance(content, dict) else content
         yield {
             "object": member.get("name") or member["sha256"],

@@ -1,8 +1,8 @@
 """`fengni cluster --local`: the parts of a province's deployment as processes on one machine.
 
 That is two PostgreSQL servers, SeaweedFS, two development authorities, a witness, web nodes,
-workers and a TLS proxy, all on loopback, each in a folder of its own; nothing but the servers and
-the file of the texts' keys is shared between two nodes.
+workers and a TLS proxy, all on loopback, each in a folder of its own; two nodes share nothing but
+servers.
 
 Does: makes all of it once, loudly marked, and says how each part is run. Refuses to be mistaken
 for production: keys, time-stamps, witness and stores lie in one hand, and production mode does not
@@ -26,15 +26,9 @@ from pathlib import Path
 import msgspec
 
 from service.context import fresh_salt, system_clock
+from service.deployment_file import DEPLOYMENT_FILE, OrganSettings, read_deployment
 from service.private_files import make_private_folder, write_private
-from service.settings import (
-    DEPLOYMENT_FILE,
-    PREFIX,
-    OrganSettings,
-    Places,
-    read_deployment,
-    read_environment,
-)
+from service.settings import PREFIX, read_environment
 from service.setup.children import Children, Program
 from service.setup.databases import Databases, SetupRefused
 from service.setup.demo import (
@@ -71,6 +65,8 @@ WITNESSES = ("witness-1",)
 FIRST = "web-1"
 _BUCKET = "evidence"
 _DATABASES = {EVIDENCE_DB: "fengni", HEADS_DB: "fengni_heads"}
+_KEYS = "fengni_keys"
+"""The database of data keys; it lies on the heads' server, apart from what they open."""
 _FILE = "cluster.json"
 _LOWEST_PORT, _PORTS = 15_000, 15_000
 _NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
@@ -101,7 +97,7 @@ class Cluster:
         folder: see the module; absolute.
         binaries: of PostgreSQL.
         evidence: the server of the evidence's database.
-        heads: the server of the heads, which must be another one.
+        heads: the server of the heads and of the data keys, which must be another one.
         weed: the object store.
         admin: may make buckets; used once.
         service: what the nodes may do in the store.
@@ -247,6 +243,7 @@ def make_cluster(cluster: Cluster, children: Children) -> None:
     """
     for place, name in ((cluster.evidence, EVIDENCE_DB), (cluster.heads, HEADS_DB)):
         place.prepare(_DATABASES[name])
+    cluster.heads.prepare(_KEYS)
     roots = {name: create_tsa(cluster.folder / name) for name in AUTHORITIES}
     children.wait_ready(STORE)
     cluster.weed.demand_syncs()
@@ -269,17 +266,20 @@ def make_cluster(cluster: Cluster, children: Children) -> None:
             owner_url=cluster.evidence.url(evidence, OWNER),
             heads_url=cluster.heads.url(heads),
             heads_owner_url=cluster.heads.url(heads, OWNER),
+            keys_url=cluster.heads.url(_KEYS),
+            keys_owner_url=cluster.heads.url(_KEYS, OWNER),
         ),
         variables=cluster.store(cluster.admin),
     )
     create_deployment(plan, more=lambda context, desk: enrol_people(cluster.folder, context, desk))
 
 
-def owner_urls(cluster: Cluster) -> tuple[str, str]:
-    """Both databases for the role that owns their tables."""
+def owner_urls(cluster: Cluster) -> tuple[str, str, str]:
+    """The three databases for the role that owns their tables."""
     return (
         cluster.evidence.url(_DATABASES[EVIDENCE_DB], OWNER),
         cluster.heads.url(_DATABASES[HEADS_DB], OWNER),
+        cluster.heads.url(_KEYS, OWNER),
     )
 
 
@@ -304,8 +304,6 @@ def provide_node(cluster: Cluster, name: str) -> Path:
         write_private(folder / "keys" / key.name, key.read_bytes())
     if fresh:
         make_private_folder(folder / "exports")
-        keys = Places(folder).text_keys.parent  # of what is published: the leader may be any node
-        keys.symlink_to(Places(cluster.first).text_keys.parent)
     return folder
 
 

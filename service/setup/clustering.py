@@ -14,7 +14,8 @@ from pathlib import Path
 
 from service.client.config import write_config
 from service.client.display import Screen
-from service.settings import Places, read_deployment, read_environment
+from service.deployment_file import Places, read_deployment
+from service.settings import read_environment
 from service.setup.children import Children
 from service.setup.cluster import (
     FIRST,

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import make_url
 
-from service.settings import Deployment, Places, Settings, database_url, heads_url
+from service.data_keys import keys_url, prepare_shared
+from service.deployment_file import Deployment, Places, database_url, heads_url
+from service.settings import Settings
 from storage import records
 from storage.db.engine import Database, migrate
 from storage.errors import NotFound, Unavailable
@@ -25,12 +27,21 @@ class Databases:
         owner_url: the same database for the role that owns the tables; None for the same role.
         heads_url: of the heads on another server, for the service's role; None for files.
         heads_owner_url: the same for the owner's role; None for the same role.
+        keys_url: of the keys on another server, for the service's role; None for a file.
+        keys_owner_url: the same for the owner's role; None for the same role.
     """
 
     url: str | None = None
     owner_url: str | None = None
     heads_url: str | None = None
     heads_owner_url: str | None = None
+    keys_url: str | None = None
+    keys_owner_url: str | None = None
+
+    @property
+    def keys_role(self) -> str | None:
+        """The service's role in the key database, where the tables' owner is another one."""
+        return None if self.keys_url is None else _role(self.keys_url, self.keys_owner_url)
 
 
 IN_THE_FOLDER = Databases()
@@ -45,6 +56,7 @@ def databases_of(
     deployment: Deployment,
     owner_url: str | None = None,
     heads_owner_url: str | None = None,
+    keys_owner_url: str | None = None,
 ) -> Databases:
     """The databases of a deployment that is there."""
     return Databases(
@@ -52,6 +64,8 @@ def databases_of(
         owner_url=owner_url,
         heads_url=heads_url(settings, deployment),
         heads_owner_url=heads_owner_url,
+        keys_url=keys_url(settings, deployment),
+        keys_owner_url=keys_owner_url,
     )
 
 
@@ -69,6 +83,10 @@ def prepare_databases(databases: Databases, places: Places) -> None:
             prepare_heads(heads, service_role=_role(databases.heads_url, owner))
         finally:
             heads.close()
+    if databases.keys_url is not None:
+        prepare_shared(
+            databases.keys_owner_url or databases.keys_url, service_role=databases.keys_role
+        )
 
 
 def migrate_database(url: str, owner_url: str | None) -> None:

@@ -31,9 +31,10 @@ from service.client.config import ClientConfig, write_config
 from service.client.device import Claim
 from service.context import Context, fresh_salt, system_clock
 from service.demo_photos import render_photos
+from service.deployment_file import Deployment, Places, read_deployment
 from service.law.permissions import Scope
 from service.private_files import create_private, make_private_folder, write_private
-from service.settings import Deployment, Places, read_deployment, read_environment
+from service.settings import read_environment
 from service.setup.children import Children
 from service.setup.deployment import (
     KNOWN_KEYS_FILE,

@@ -40,22 +40,22 @@ from service.context import (
     open_heads,
     system_clock,
 )
-from service.key_files import log_signer
-from service.law.refusals import Refusal
-from service.objects import make_objects
-from service.private_files import create_private, make_private_folder, write_private
-from service.settings import (
+from service.data_keys import make_keys, open_keys
+from service.deployment_file import (
     DEPLOYMENT_FILE,
     AuthoritySettings,
     Deployment,
     LogSettings,
     OrganSettings,
     Places,
-    Settings,
     WitnessSettings,
     database_url,
-    read_environment,
 )
+from service.key_files import log_signer
+from service.law.refusals import Refusal
+from service.objects import make_objects
+from service.private_files import create_private, make_private_folder, write_private
+from service.settings import Settings, read_environment
 from service.setup.databases import (
     IN_THE_FOLDER,
     Databases,
@@ -69,8 +69,8 @@ from service.setup.registrar import Desk, Rejected, create_desk, request_key
 from service.stores import make_staging, make_tiles
 from storage.db.engine import Database
 from storage.log import Outcome, create_log
-from storage.log.texts import TextKeys
 
+KEK_FILE = "keys/kek"
 KNOWN_KEYS_FILE = "known-keys.json"
 POLICY_FILE = "witness-policy.txt"
 DEVELOPMENT_MARK = "DEVELOPMENT-ONLY.txt"
@@ -259,6 +259,8 @@ def _write_settings(plan: Plan, making: Path, desk: Desk) -> Deployment:
         ),
         database_url=plan.databases.url,
         heads_url=plan.databases.heads_url,
+        keys_url=plan.databases.keys_url,
+        kek_file=KEK_FILE,
         development_keys=plan.development,
     )
     write_deployment(making, deployment)
@@ -305,27 +307,35 @@ def _known_keys(plan: Plan, desk: Desk, log_keys: tuple[VerifierKey, ...], polic
 def _make_stores(plan: Plan, settings: Settings, deployment: Deployment) -> None:
     """Make the database, every store and each organ's empty log."""
     places = Places(settings.folder)
-    owners = plan.databases.owner_url, plan.databases.heads_owner_url
+    named = plan.databases
+    owners = named.owner_url, named.heads_owner_url, named.keys_owner_url
     prepare_databases(databases_of(settings, deployment, *owners), places)
     objects = make_objects(settings, system_clock, fresh_salt()[:12])
     write_deployment(
         settings.folder, msgspec.structs.replace(deployment, object_store=objects.store_id)
     )
     make_staging(settings, system_clock)
-    texts = TextKeys.create(places.text_keys)
+    make_keys(
+        settings,
+        deployment,
+        owner_url=named.keys_owner_url,
+        service_role=named.keys_role,
+    )
     db = Database(database_url(settings, deployment))
     try:
         for organ in deployment.organs:
             make_tiles(settings, organ.log.id)
-            with open_heads(settings, deployment) as heads:
+            with (
+                open_heads(settings, deployment) as heads,
+                open_keys(settings, deployment, db) as keys,
+            ):
                 create_log(
-                    log_stores(settings, organ.log, db, texts, heads),
+                    log_stores(settings, organ.log, db, keys, heads),
                     organ=organ.id,
                     signer=log_signer(settings, organ.log),
                     clock=system_clock,
                 )
     finally:
-        texts.close()
         db.close()
 
 

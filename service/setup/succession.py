@@ -37,18 +37,18 @@ from service.context import (
     open_heads,
     system_clock,
 )
-from service.joining import candidate_of
-from service.key_files import log_signer, witness_policy
-from service.private_files import create_private, write_private
-from service.settings import (
+from service.data_keys import open_keys
+from service.deployment_file import (
     Deployment,
     LogSettings,
     OrganSettings,
-    Places,
-    Settings,
     database_url,
     read_deployment,
 )
+from service.joining import candidate_of
+from service.key_files import log_signer, witness_policy
+from service.private_files import create_private, write_private
+from service.settings import Settings
 from service.setup.databases import SetupRefused
 from service.setup.deployment import (
     KNOWN_KEYS_FILE,
@@ -60,14 +60,13 @@ from service.setup.deployment import (
 from service.setup.registrar import Desk
 from service.stores import make_tiles
 from service.transparency.confirming import ask_witnesses
-from service.work.queue import waiting_in
+from service.work.counts import waiting_in
 from storage import records
 from storage.db.engine import Database
 from storage.errors import AlreadyExists
 from storage.log import LogStores, create_log
 from storage.log.heads import Head
 from storage.log.leading import lead
-from storage.log.texts import TextKeys
 
 REASONS = ("year", "rolled_back", "keys", "moved")
 
@@ -104,10 +103,9 @@ def succeed_log(
     """
     deployment = read_deployment(settings)
     organ = _organ(deployment, desk, origin, reason)
-    places = Places(settings.folder)
     with (
         closing(Database(database_url(settings, deployment))) as db,
-        closing(TextKeys(places.text_keys)) as texts,
+        open_keys(settings, deployment) as texts,
         open_heads(settings, deployment) as heads,
     ):
         old = log_stores(settings, organ.log, db, texts, heads)

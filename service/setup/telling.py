@@ -7,7 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 
-from service.settings import Settings, database_url, read_deployment
+from service.deployment_file import database_url, read_deployment
+from service.settings import Settings
 from service.webhooks.deliveries import list_deliveries, replay_delivery
 from storage.db.engine import Database
 

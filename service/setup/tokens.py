@@ -12,8 +12,9 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from service.access.tokens import IssuedToken, Token, issue_token, list_tokens, revoke_token
+from service.deployment_file import Deployment, database_url, read_deployment
 from service.law.permissions import Scope
-from service.settings import Deployment, Settings, database_url, read_deployment
+from service.settings import Settings
 from service.setup.deployment import SetupRefused
 from storage.db.engine import Database
 

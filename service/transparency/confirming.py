@@ -27,8 +27,9 @@ from evidence.errors import EvidenceError
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.context import Context, Organ
+from service.deployment_file import OrganSettings, WitnessSettings
 from service.logs import get_logger
-from service.settings import OrganSettings, SettingsInvalid, WitnessSettings
+from service.settings import SettingsInvalid
 from service.transparency.witness_client import (
     WitnessAddress,
     WitnessRefusal,

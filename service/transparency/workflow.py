@@ -30,6 +30,7 @@ from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
 from service.captures.workflow import STAMP
 from service.context import Context, Organ
+from service.deployment_file import AuthoritySettings, WitnessSettings
 from service.logs import get_logger
 from service.proofs import (
     count_owed,
@@ -37,7 +38,6 @@ from service.proofs import (
     newest_stamped_size,
     owed_checkpoints,
 )
-from service.settings import AuthoritySettings, WitnessSettings
 from service.transparency.tsa_client import AuthorityUnavailable, request_timestamp
 from service.transparency.witness_client import (
     WitnessAddress,

@@ -16,8 +16,9 @@ from evidence.timestamp import TimestampRoot, read_response, verify_timestamp
 from evidence.tlog.checkpoint import open_checkpoint, timestamped_message
 from evidence.tlog.note import VerifierKey
 from evidence.tlog.policy import Policy
+from service.deployment_file import LogSettings, OrganSettings
 from service.key_files import log_signer, timestamp_roots, witness_policy
-from service.settings import LogSettings, OrganSettings, Settings
+from service.settings import Settings
 from storage import records
 from storage.db.tables import cosignatures, timestamps
 from storage.errors import IntegrityAlarm

@@ -2,7 +2,9 @@
 
     1. heads            first, so that no head is ahead of the database beside it
     2. published files  before the text keys: a file's texts have their keys already
-    3. text keys        in a folder of their own: whoever has these and the files can read the texts
+    3. data keys        wrapped, in a folder of their own: with these, the files, and what wraps the
+                        keys, texts and sealed contents can be read; a server's are for
+                        `fengni keys backup`, as are those that must outlive a disposal
     4. database         SQLite by its own online copy, one moment of it; a server's is for pg_dump
     5. objects          last: what the database and the files name is there; quarantine as well
 
@@ -17,7 +19,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from service.settings import Places, Settings, database_url, read_deployment
+from service.data_keys import keys_url
+from service.deployment_file import Places, database_url, read_deployment
+from service.settings import Settings
 from service.setup.databases import SetupRefused
 from storage.db.engine import Database
 
@@ -49,7 +53,8 @@ def copy_deployment(settings: Settings, target: Path, steps: tuple[str, ...]) ->
     if "log" in steps:
         copied["heads"] = _mirror(settings.folder / "heads", target / "heads")
         copied["tiles"] = _mirror(settings.folder / "tiles", target / "tiles")
-        copied["text-keys"] = _copy_sqlite(places.text_keys, target / "text-keys")
+        if keys_url(settings, deployment) is None:
+            copied["text-keys"] = _copy_sqlite(places.text_keys, target / "text-keys")
     if "database" in steps:
         path = _file_of(database_url(settings, deployment))
         copied["db"] = 0 if path is None else _copy_sqlite(path, target / "db")

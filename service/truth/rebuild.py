@@ -28,15 +28,15 @@ from evidence.errors import EvidenceError
 from service.captures.arrivals import STORE
 from service.captures.workflow import STAMP
 from service.context import log_stores, open_heads
-from service.settings import (
+from service.data_keys import open_keys
+from service.deployment_file import (
     Deployment,
     LogSettings,
     OrganSettings,
-    Places,
-    Settings,
     database_url,
     read_deployment,
 )
+from service.settings import Settings
 from service.setup.databases import SetupRefused, migrate_database
 from service.truth.attested import (
     Parties,
@@ -66,7 +66,6 @@ from storage.log.bundle import Bundle
 from storage.log.comparing import kept_rows, rows_of
 from storage.log.readback import ReadLog
 from storage.log.rows import newest_size
-from storage.log.texts import TextKeys
 from storage.records import Stamped
 
 _PIECE_ROWS = 500
@@ -127,10 +126,9 @@ def rebuild_database(
     target = url or database_url(settings, deployment)
     require_empty(owner_url or target)  # 1
     migrate_database(target, owner_url)  # 2
-    places = Places(settings.folder)
     with ExitStack() as opened:
         new = opened.enter_context(closing(Database(target)))
-        texts_keys = opened.enter_context(closing(TextKeys(places.text_keys)))
+        texts_keys = opened.enter_context(open_keys(settings, deployment, new))
         heads = opened.enter_context(open_heads(settings, deployment))
         second: Connection | None = None
         if salvage is not None:
@@ -309,7 +307,7 @@ class _Rebuild:
         stamped = self._stamped(piece)
         wanted: dict[str, list[str]] = {}
         for course in piece:
-            for kind in course.work:
+            for kind in (*course.work, *course.perhaps):
                 wanted.setdefault(kind, []).append(course.capture)
             if self._wants_token(course) and course.capture not in stamped:
                 wanted.setdefault(STAMP, []).append(course.capture)
@@ -327,7 +325,7 @@ class _Rebuild:
     def _wants_token(self, course: Course) -> bool:
         organ, is_open = self.organ, self.log == self.organ.log
         asks = is_open and organ.stamp_captures and bool(organ.authorities)
-        return asks and course.received_at is not None
+        return asks and course.received_at is not None and not course.disposed
 
     def _stamped(self, piece: list[Course]) -> set[str]:
         """Captures that have the token of every authority."""

@@ -23,15 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from evidence.errors import EvidenceError
 from service.context import log_stores, open_heads
-from service.settings import (
-    LogSettings,
-    OrganSettings,
-    Places,
-    Settings,
-    SettingsInvalid,
-    database_url,
-    read_deployment,
-)
+from service.data_keys import open_keys
+from service.deployment_file import LogSettings, OrganSettings, database_url, read_deployment
+from service.settings import Settings, SettingsInvalid
 from service.transparency.confirming import ask_witnesses
 from service.truth.attested import Parties, check_attested, parties_of
 from service.truth.course import Courses
@@ -54,7 +48,6 @@ from storage.log.comparing import (
 )
 from storage.log.readback import ReadLog
 from storage.log.rows import newest_size
-from storage.log.texts import TextKeys
 
 MOST_LISTED = 1000
 """So many differences of one log are listed; the rest is counted."""
@@ -122,17 +115,16 @@ def verify_database(settings: Settings, organ: str | None = None) -> list[Verifi
 
     Raises:
         SettingsInvalid: it is no deployment, or has no such organ.
-        StorageError: the database or the key file of the texts is not there.
+        StorageError: the database or the store of the keys is not there.
     """
     deployment = read_deployment(settings)
     organs = [one for one in deployment.organs if organ in (None, one.id)]
     if not organs:
         raise SettingsInvalid(f"The deployment has no organ {organ}.")
-    places = Places(settings.folder)
     found: list[Verified] = []
     with (
         closing(Database(database_url(settings, deployment))) as db,
-        closing(TextKeys(places.text_keys)) as texts,
+        open_keys(settings, deployment) as texts,
         open_heads(settings, deployment) as heads,
     ):
         db.require_schema()

@@ -15,6 +15,7 @@ from evidence.schema import format_time
 from service.captures.arrivals import STORE
 from service.captures.queries import ContentState
 from service.captures.workflow import INSPECT
+from service.retention.deeds import DISPOSE
 from service.scrub.holdings import wrong_columns
 from service.truth.course import Course, Courses
 from storage.db.tables import holdings, outbox, uploads
@@ -63,9 +64,9 @@ def _upload_differences(log: str, course: Course, row: _Row | None) -> Iterator[
         if row[name] != getattr(course, name):
             yield _one("uploads", key, name, "differs", "the capture announced something else")
     stated = course.received_at is not None
-    fits = row["state"] == ContentState.STORED if stated else row["state"] in _BEFORE
+    fits = row["state"] == course.state if stated else row["state"] in _BEFORE
     if not fits:
-        said = "a statement says that it is stored" if stated else "no statement says so"
+        said = f"a statement says that it is {course.state}" if stated else "no statement says so"
         yield _one("uploads", key, "state", "differs", said)
     if course.received_at is not None and _time(row["received_at"]) != format_time(
         course.received_at
@@ -93,7 +94,7 @@ def _work_missing(
 
 
 def _work_extra(connection: Connection, log: str, courses: Courses) -> Iterator[Difference]:
-    kinds = (STORE, INSPECT)
+    kinds = (STORE, INSPECT, DISPOSE)
     for row in kept_rows(connection, outbox, outbox.c.log == log, outbox.c.kind.in_(kinds)):
         course, kind = courses.find(str(row["subject"])), str(row["kind"])
         if course is None or kind in course.ended:

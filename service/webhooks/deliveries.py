@@ -15,8 +15,9 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select, update
 
 from evidence.schema import format_time
-from service.settings import OrganSettings
-from service.work.queue import State, add_pieces, pieces_of
+from service.deployment_file import OrganSettings
+from service.work.counts import pieces_of
+from service.work.queue import State, add_pieces
 from storage.db.tables import deliveries, outbox
 
 WEBHOOK = "webhook"

@@ -19,10 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from evidence.errors import EvidenceError
 from evidence.statement import parse_statement
 from service.context import Context, Organ
+from service.deployment_file import WebhookSettings
 from service.key_files import read_key_file
 from service.law.refusals import GivenUp, LeaseLost, Refusal
 from service.logs import get_logger
-from service.settings import SettingsInvalid, WebhookSettings
+from service.settings import SettingsInvalid
 from service.webhooks.deliveries import (
     ALARM,
     QUARANTINED,

@@ -9,12 +9,12 @@ time, and counts an attempt when it begins, so that work that kills its process 
 Refuses to finish work that another workflow, or a later run of the same, has taken over.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, or_, select, update
 
 from service.law.refusals import LeaseLost
 from storage.db.inserting import insert_rows
@@ -265,6 +265,17 @@ def still_leased(connection: Connection, pieces: Sequence[Piece]) -> frozenset[P
     return frozenset(p for p in pieces if (p.id, p.owner, p.attempts) in leased)
 
 
+def is_leased(connection: Connection, subject: str) -> bool:
+    """Whether a workflow does work on a subject now.
+
+    Args:
+        connection: to the database.
+        subject: as in `Piece`.
+    """
+    leased = (outbox.c.subject == subject, outbox.c.state == State.LEASED.value)
+    return connection.execute(select(outbox.c.id).where(*leased).limit(1)).first() is not None
+
+
 def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     """Done: the rows go; what was done is told by its statements.
 
@@ -274,6 +285,11 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     if len(still_leased(connection, pieces)) != len(pieces):
         raise LeaseLost("Another worker has taken this work over.")
     connection.execute(delete(outbox).where(outbox.c.id.in_([piece.id for piece in pieces])))
+
+
+def drop_pieces(connection: Connection, log: str, subject: str) -> None:
+    """Let go of everything that was to be done on a subject: there is nothing left to do it on."""
+    connection.execute(delete(outbox).where(outbox.c.log == log, outbox.c.subject == subject))
 
 
 def finish_piece(connection: Connection, piece: Piece) -> None:
@@ -341,30 +357,6 @@ def revive_pieces(connection: Connection, log: str, kind: str, problem: str, at:
         .values(state=State.WAITING.value, attempts=0, due_at=at)
     )
     return revived.rowcount
-
-
-def pieces_of(connection: Connection, log: str, subject: str) -> Mapping[str, tuple[State, str]]:
-    """What is still to be done on a subject: (state, last problem or empty) by kind."""
-    rows = connection.execute(
-        select(outbox.c.kind, outbox.c.state, outbox.c.problem).where(
-            outbox.c.log == log, outbox.c.subject == subject
-        )
-    )
-    return {row.kind: (State(row.state), row.problem or "") for row in rows}
-
-
-def waiting_in(connection: Connection, log: str) -> int:
-    """How many pieces of a log are not done and not given up."""
-    still_open = (outbox.c.log == log, outbox.c.state != State.FAILED.value)
-    return connection.execute(select(func.count()).where(*still_open)).scalar_one()
-
-
-def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:
-    """How many pieces there are by kind and state."""
-    rows = connection.execute(
-        select(outbox.c.kind, outbox.c.state, func.count()).group_by(outbox.c.kind, outbox.c.state)
-    )
-    return {(kind, state): count for kind, state, count in rows}
 
 
 def _fail(connection: Connection, ids: Sequence[int]) -> None:

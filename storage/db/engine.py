@@ -44,16 +44,17 @@ class Database:
     for those of other processes, at most ten seconds. On SQLite all turns are one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, scrubbed: bool = False) -> None:
         """Prepare to open; nothing is touched before the first transaction.
 
         Args:
             url: see the module.
+            scrubbed: a file overwrites what is deleted from it.
 
         Raises:
             ValueError: the URL names another kind of database, or none that lasts.
         """
-        self._backend = _backend(url)
+        self._backend = _backend(url, scrubbed=scrubbed)
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     @property
@@ -204,13 +205,13 @@ def unprotected(connection: Connection, tables: Sequence[Table]) -> list[str]:
     return looked(connection, tables)
 
 
-def _backend(url: str) -> SQLiteFile | PostgresServer:
+def _backend(url: str, *, scrubbed: bool = False) -> SQLiteFile | PostgresServer:
     try:
         name = make_url(url).get_backend_name()
     except ArgumentError as error:
         raise ValueError("the database URL is malformed") from error
     if name == "sqlite":
-        return SQLiteFile(url)
+        return SQLiteFile(url, scrubbed=scrubbed)
     if name == "postgresql":
         return PostgresServer(url)
     raise ValueError("the database URL must be sqlite:/// or postgresql+psycopg://")

@@ -26,8 +26,8 @@ _STORAGE_CLASS: dict[type, str] = {
     str: "text",
     bytes: "blob",
     int: "integer",
-    bool: "integer",
     datetime: "integer",
+    bool: "integer",
 }
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -47,8 +47,12 @@ class _SQLiteConnection(Protocol):
 class SQLiteFile:
     """One database file."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, scrubbed: bool = False) -> None:
         """Prepare to open; nothing is touched before the first transaction.
+
+        Args:
+            url: see the module.
+            scrubbed: what is deleted is overwritten.
 
         Raises:
             ValueError: the URL names no file.
@@ -57,7 +61,7 @@ class SQLiteFile:
         if named in {None, "", ":memory:"}:
             raise ValueError("a SQLite database URL must be sqlite:/// and a path")
         self.path = Path(str(named))
-        self.engine = _engine(url)
+        self.engine = _engine(url, scrubbed=scrubbed)
         self._writing = self.engine.execution_options(**{_WRITES: True})
 
     def reading(self) -> Connection:
@@ -143,7 +147,7 @@ def unprotected(connection: Connection, tables: Sequence[Table]) -> list[str]:
     ]
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, scrubbed: bool) -> Engine:
     engine = create_engine(
         url,
         pool_size=READERS_KEPT,
@@ -151,6 +155,8 @@ def _engine(url: str) -> Engine:
         hide_parameters=True,  # else an error's text would carry statements into logs
     )
     event.listen(engine, "connect", _prepare)
+    if scrubbed:
+        event.listen(engine, "connect", _scrub)
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -161,6 +167,10 @@ def _prepare(connection: object, _record: object) -> None:
     sqlite.isolation_level = None
     for pragma in _PRAGMAS:
         sqlite.execute(f"PRAGMA {pragma}")
+
+
+def _scrub(connection: object, _record: object) -> None:
+    cast("_SQLiteConnection", connection).execute("PRAGMA secure_delete=ON")
 
 
 def _begin(connection: Connection) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 from evidence.errors import EvidenceError
 from evidence.statement import SignedStatement, Statement
 from storage.db.engine import Database
+from storage.keys import KeyStore
 from storage.log.heads import HeadStore
-from storage.log.texts import TextKeys
 from storage.tiles import TileStore
 
 
@@ -200,7 +200,7 @@ class LogStores:
     origin: str
     tiles: TileStore
     heads: HeadStore
-    texts: TextKeys
+    texts: KeyStore
 
     @property
     def turn(self) -> str:

@@ -9,41 +9,30 @@ with `fengni-text/v1 <origin> <index>` as associated data. The nonce is the begi
 statement's id: the same text gives the same bytes in every attempt to publish it, and another
 text under the same key could not meet the same nonce.
 
-Does: seals and opens items; makes and keeps keys. Refuses: to make a second key for an index,
-and to start with a key file that is not there. Keys lie in a file of their own that only its owner
-may read, so that a copy of the database or of the tiles does not carry them along.
+Does: seals and opens items. Refuses to keep keys: they lie in a store of their own
+(`storage.keys`), so that a copy of the database or of the tiles does not carry them along.
 
 Source: docs/adr/0005-text-keys.md.
 """
 
-import secrets
-import sqlite3
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from evidence.tlog.tiles import TileName
-from storage.durable import keep_private
-from storage.errors import AlreadyExists, IntegrityAlarm, NotFound, Unavailable
+from storage.errors import IntegrityAlarm
+from storage.keys.stores import FileKeys
 
-KEY_BYTES = 32
 _NONCE_BYTES = 12
 _NUMBER_BYTES = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_SCHEMA = """
-CREATE TABLE text_keys (
-    origin TEXT NOT NULL, idx INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (origin, idx)
-) WITHOUT ROWID
-"""
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=10000")
+
+TextKeys = FileKeys
+"""The former name of the key store, from when it held nothing but keys of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,78 +48,6 @@ class LoggedText:
     statement: bytes
     received_at: datetime
     committed_size: int
-
-
-class TextKeys:
-    """The key file: one random key for each index of each log. Threads may share it."""
-
-    def __init__(self, path: Path) -> None:
-        """Open an existing key file.
-
-        Raises:
-            NotFound: it is not there; making a new one would hide that the old one was lost.
-            Unavailable: it cannot be opened.
-        """
-        if not path.is_file():
-            raise NotFound("the key file of the texts is not there")
-        keep_private(path)
-        self.path = path
-        self._turn = threading.Lock()
-        self._connection = _open(path)
-
-    @classmethod
-    def create(cls, path: Path) -> "TextKeys":
-        """Make an empty key file in an existing folder.
-
-        Raises:
-            AlreadyExists: there is one.
-            Unavailable: it cannot be made.
-        """
-        if path.exists():
-            raise AlreadyExists("there is a key file already")
-        keep_private(path)
-        connection = _open(path)
-        try:
-            connection.execute(_SCHEMA)
-        finally:
-            connection.close()
-        return cls(path)
-
-    def provide(self, origin: str, first: int, count: int) -> list[bytes]:
-        """The keys of `count` indices from `first` on; missing ones are made, durable on return.
-
-        Raises:
-            Unavailable: the file cannot be read or written.
-        """
-        fresh = ((origin, first + n, secrets.token_bytes(KEY_BYTES)) for n in range(count))
-        with self._turn, _sqlite_errors():
-            found = self._read(origin, first, count)
-            if len(found) < count:
-                self._connection.execute("BEGIN IMMEDIATE")
-                with self._connection:
-                    self._connection.executemany(
-                        "INSERT OR IGNORE INTO text_keys (origin, idx, key) VALUES (?, ?, ?)", fresh
-                    )
-                found = self._read(origin, first, count)
-        return [found[first + n] for n in range(count)]
-
-    def find(self, origin: str, first: int, count: int) -> dict[int, bytes]:
-        """Those of these keys that are there, by index; makes none.
-
-        Raises:
-            Unavailable: the file cannot be read.
-        """
-        with self._turn, _sqlite_errors():
-            return self._read(origin, first, count)
-
-    def close(self) -> None:
-        """Close the file."""
-        with self._turn:
-            self._connection.close()
-
-    def _read(self, origin: str, first: int, count: int) -> dict[int, bytes]:
-        query = "SELECT idx, key FROM text_keys WHERE origin = ? AND idx >= ? AND idx < ?"
-        return dict(self._connection.execute(query, (origin, first, first + count)).fetchall())
 
 
 def texts_name(index: int) -> str:
@@ -177,19 +94,3 @@ def open_text(key: bytes, origin: str, index: int, item: bytes) -> LoggedText:
 
 def _place(origin: str, index: int) -> bytes:
     return f"fengni-text/v1 {origin} {index}".encode()
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    with _sqlite_errors():
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
-
-
-@contextmanager
-def _sqlite_errors() -> Generator[None, None, None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise Unavailable("the key file of the texts cannot be read or written") from error

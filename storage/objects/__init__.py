@@ -1,8 +1,9 @@
 """The contract of every object store, and the shapes that cross it.
 
-An object is bytes under their own SHA-256. A store creates objects and gives them back; it has
-no update and no delete: disposal is a procedure of its own with approvals, not a method here.
-Which kind of store keeps the bytes changes the assurance, never the meaning of these calls.
+An object is bytes under their own SHA-256. A store creates objects, gives them back and locks them
+for longer; it has no update. What is no longer locked or held it can dispose of: who may ask for
+that is decided elsewhere, with approvals (`service.retention`). Which kind of store keeps the bytes
+changes the assurance, never the meaning of these calls.
 """
 
 import enum
@@ -152,7 +153,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def put_once(self, staged: Staged) -> StoredObject:
+    def put_once(self, staged: Staged, *, until: datetime | None = None) -> StoredObject:
         """Make an object of a staged file and return only when that would survive power loss.
 
         The object's name is `staged.sha256`. Before success the stored bytes have been read
@@ -165,6 +166,10 @@ class ObjectStore(Protocol):
         Any number of processes may put the same digest at once: one object results and each of
         them is answered with it. Where the store keeps versions, two processes may be answered
         with two versions of it, each of them right, locked and readable.
+
+        Args:
+            staged: what is to become an object.
+            until: until when it is locked at least, UTC; None for what the store is set to do.
 
         Raises:
             IntegrityAlarm: the name holds other bytes, or what lies there is no file of this
@@ -215,6 +220,41 @@ class ObjectStore(Protocol):
         Raises:
             Unavailable: what lies there cannot be moved, or the store does not answer.
             NotFound, NameRefused, DiskReserveReached, SyncFailed, IntegrityAlarm: as `put_once`.
+        """
+        ...
+
+    def retain(self, name: str, version: str | None, until: datetime) -> StoredObject:
+        """Lock an object for longer; an earlier date than it has changes nothing.
+
+        Raises:
+            NotFound, NameRefused, IntegrityAlarm: as `open`.
+            Unavailable: the store does not answer, or did not lock it as asked.
+        """
+        ...
+
+    def hold(self, name: str, version: str | None, *, on: bool) -> None:
+        """Put a legal hold on an object, or lift it; repeating changes nothing.
+
+        Raises:
+            NotFound, NameRefused, IntegrityAlarm, Unavailable: as `retain`.
+        """
+        ...
+
+    def dispose(self, name: str, version: str | None, at: datetime) -> None:
+        """Remove an object for ever; one that is gone already is success.
+
+        What the store keeps beside it under the same name goes too: further versions, and what
+        was damaged and set aside.
+
+        Args:
+            name: of the object.
+            version: the one that was stated, where the store keeps versions.
+            at: now, UTC.
+
+        Raises:
+            Retained: it is locked or on hold; nothing was changed.
+            NameRefused: not 64 lowercase hex digits.
+            Unavailable: the store does not answer, or this account may not remove it.
         """
         ...
 

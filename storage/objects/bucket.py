@@ -2,8 +2,7 @@
 
 Does: one request for each call, as `storage.s3` bounds and names them.
 
-Nothing here copies an object on the server (SeaweedFS drops the lock of the copy) and nothing
-here removes one.
+Nothing here copies an object on the server (SeaweedFS drops the lock of the copy).
 """
 
 import base64
@@ -150,6 +149,27 @@ class Bucket(Connection):
         """
         with store_errors("locking an object"):
             self.client.set_object_retention(self.name, key, lock.retention(), version_id=version)
+
+    def hold(self, key: str, version: str, *, on: bool) -> None:
+        """Put a legal hold on a version, or lift it.
+
+        Raises:
+            Unavailable: the server refuses or does not answer.
+        """
+        change = (
+            self.client.enable_object_legal_hold if on else self.client.disable_object_legal_hold
+        )
+        with store_errors("changing a legal hold"):
+            change(self.name, key, version_id=version)
+
+    def remove(self, key: str, version: str) -> None:
+        """Remove a version that nothing locks.
+
+        Raises:
+            Unavailable: the server refuses, as it does for a lock, or does not answer.
+        """
+        with store_errors("removing a version"):
+            self.client.remove_object(self.name, key, version_id=version)
 
     def read(self, key: str, version: str, first: int, count: int) -> bytes:
         """So many bytes of a version from a position.

@@ -1,8 +1,8 @@
 """The two file flags of `chattr` that keep files and folders from being changed.
 
-An append-only folder takes new names and gives none up; an immutable file can be neither
-written, renamed, linked nor removed, not even by root before the flag is lifted. Setting them
-needs CAP_LINUX_IMMUTABLE. Nothing here lifts a flag, and nothing raises: what could not be set
+An append-only folder takes new names and gives none up; an immutable file can be neither written,
+renamed, linked nor removed, not even by root before the flag is lifted. Setting them needs
+CAP_LINUX_IMMUTABLE. A flag is lifted for a disposal only, and nothing raises: what could not be set
 is simply not there when it is read again.
 
 Source: linux/fs.h, FS_IOC_GETFLAGS = _IOR('f', 1, long), FS_IOC_SETFLAGS = _IOW('f', 2, long).
@@ -30,13 +30,14 @@ def flags_of(fd: int) -> int:
     return flags
 
 
-def set_flag(fd: int, flag: int) -> bool:
-    """Set one flag and tell whether it is set now; False where that is not allowed."""
+def set_flag(fd: int, flag: int, *, on: bool = True) -> bool:
+    """Set or lift one flag; whether it is so now, False where that is not allowed."""
     flags = flags_of(fd)
-    if flags & flag:
+    if bool(flags & flag) is on:
         return True
+    wanted = flags | flag if on else flags & ~flag
     try:
-        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("I", flags | flag).ljust(_LONG_BYTES, b"\0"))
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("I", wanted).ljust(_LONG_BYTES, b"\0"))
     except OSError:
         return False
-    return bool(flags_of(fd) & flag)
+    return bool(flags_of(fd) & flag) is on

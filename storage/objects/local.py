@@ -2,13 +2,14 @@
 
     <root>/store                         "fengni-objects 1", then the store's id
     <root>/sha256/ab/cd/abcd…(64 hex)    one object, mode 0400
+    <root>/locks/abcd…(64 hex)           until when the object is locked, and whether it is on hold
     <root>/tmp/                          files that have no name yet
     <root>/damaged/abcd….1               what lay under a name and was not what it says
 
-It refuses names that are not SHA-256 digests, follows no link, overwrites nothing and has no
-way to remove an object. Mode bits stop accidents, not the account that runs the service; the
-level says so. With `immutable=True` and the right to set file flags (root, or
-CAP_LINUX_IMMUTABLE) folders become append-only and objects immutable, and the level says that.
+It refuses names that are not SHA-256 digests, follows no link, overwrites no object and removes
+none that is locked or on hold. Mode bits stop accidents, not the account that runs the service; the
+level says so. With `immutable=True` and the right to set file flags (root, or CAP_LINUX_IMMUTABLE)
+folders become append-only and objects immutable, and the level says that.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -32,6 +34,7 @@ from storage.durable import (
 from storage.errors import IntegrityAlarm, NameRefused, NotFound, Unavailable
 from storage.objects import AssuranceLevel, Staged, StagedFile, StoredObject
 from storage.objects.flags import APPEND_ONLY, IMMUTABLE, flags_of, set_flag
+from storage.objects.local_locks import LocalLocks
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _STORE_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -58,6 +61,7 @@ class LocalObjects:
             Unavailable: no store lies there.
         """
         self._tree = Tree(root)
+        self._locks = LocalLocks(self._tree)
         with disk_errors("opening the object store"), self._tree.folder() as folder:
             self._store_id = _read_store_id(folder)
         self._protects = immutable and self._protect_folders()
@@ -103,7 +107,7 @@ class LocalObjects:
             return AssuranceLevel.DIRECTORY_IMMUTABLE
         return AssuranceLevel.DIRECTORY_MODE_BITS
 
-    def put_once(self, staged: Staged) -> StoredObject:
+    def put_once(self, staged: Staged, *, until: datetime | None = None) -> StoredObject:
         """See `ObjectStore.put_once`.
 
         1. What lies under the name already is read back; equal is success.
@@ -126,7 +130,7 @@ class LocalObjects:
             _consume(staged, durably=self._protects)  # 5
         if self._protects:
             self._protect_object(name)  # 6
-        return self.stat(name)
+        return self.stat(name) if until is None else self.retain(name, None, until)
 
     def open(self, name: str, version: str | None = None) -> BinaryIO:
         """See `ObjectStore.open`; there is one version of each object, and it has no id."""
@@ -136,7 +140,43 @@ class LocalObjects:
     def stat(self, name: str, version: str | None = None) -> StoredObject:
         """See `ObjectStore.stat`."""
         with self._opened(name, version) as (fd, folder):
-            return _describe(fd, name, folder)
+            return _describe(fd, name, folder, self._locks.read(name).until)
+
+    def retain(self, name: str, version: str | None, until: datetime) -> StoredObject:
+        """See `ObjectStore.retain`: a note beside the objects, which this code obeys."""
+        self.stat(name, version)
+        self._locks.extend(name, until)
+        return self.stat(name, version)
+
+    def hold(self, name: str, version: str | None, *, on: bool) -> None:
+        """See `ObjectStore.hold`: a note beside the objects, which this code obeys."""
+        self.stat(name, version)
+        self._locks.hold(name, on=on)
+
+    def dispose(self, name: str, version: str | None, at: datetime) -> None:
+        """See `ObjectStore.dispose`; of immutable files the flags are lifted first."""
+        self._locks.require_free(_checked(name), at)
+        with (
+            contextlib.suppress(NotFound),
+            self._opened(name, version) as (fd, folder),
+            disk_errors("disposing of an object"),
+        ):
+            if flags_of(fd) & IMMUTABLE:
+                set_flag(folder, APPEND_ONLY, on=False)
+                set_flag(fd, IMMUTABLE, on=False)
+            os.unlink(name, dir_fd=folder)
+            self._tree.sync(folder)
+            if self._protects:
+                set_flag(folder, APPEND_ONLY)
+        with (
+            disk_errors("disposing of what was damaged"),
+            contextlib.suppress(FileNotFoundError),
+            self._tree.folder(_DAMAGED) as aside,
+        ):
+            for one in os.listdir(aside):
+                if one.partition(".")[0] == name:
+                    os.unlink(one, dir_fd=aside)
+            self._tree.sync(aside)
 
     def measure(self, name: str, version: str | None = None) -> tuple[str, int]:
         """See `ObjectStore.measure`: the pages in memory are dropped first."""
@@ -334,13 +374,14 @@ def _consume(staged: Staged, *, durably: bool) -> None:
             os.close(parent)
 
 
-def _describe(fd: int, name: str, folder: int) -> StoredObject:
+def _describe(fd: int, name: str, folder: int, until: datetime | None) -> StoredObject:
     """What is true of an object now, its level read from the disk."""
     immutable = flags_of(fd) & IMMUTABLE and flags_of(folder) & APPEND_ONLY
     return StoredObject(
         name=name,
         size_bytes=os.fstat(fd).st_size,
         version=None,
+        locked_until=until,
         level=(
             AssuranceLevel.DIRECTORY_IMMUTABLE if immutable else AssuranceLevel.DIRECTORY_MODE_BITS
         ),

@@ -72,7 +72,7 @@ class Ranges(io.RawIOBase):
             return 0
         start = self._position - self._first
         if not 0 <= start < len(self._piece):
-            count = min(PIECE_BYTES, left)
+            count = min(max(PIECE_BYTES, len(target)), left)  # never in two, never more
             held = self._held
             self._piece = memoryview(
                 self._bucket.read(held.key, held.version, self._position, count)

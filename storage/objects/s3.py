@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Self
 
-from storage.errors import IntegrityAlarm, NameRefused, NotFound, Unavailable
+from storage.errors import IntegrityAlarm, NameRefused, NotFound, Retained, Unavailable
 from storage.objects import AssuranceLevel, Staged, StoredObject
 from storage.objects.bucket import SINGLE_BYTES, Bucket
-from storage.objects.locks import Held, Listed, Lock, LockMode
+from storage.objects.locks import Held, Listed, Lock, LockMode, in_seconds
 from storage.objects.ranges import ProvingReader, Ranges
 from storage.objects.selftest import CANARIES, Verdict, examine_bucket
 
@@ -145,7 +145,7 @@ class S3Objects:
             return AssuranceLevel.S3_UNPROVEN
         return _LEVELS[self._intake.mode]
 
-    def put_once(self, staged: Staged) -> StoredObject:
+    def put_once(self, staged: Staged, *, until: datetime | None = None) -> StoredObject:
         """See `ObjectStore.put_once`.
 
         1. Every version under the name is looked at; the first with the right bytes is the
@@ -156,11 +156,11 @@ class S3Objects:
         4. That version is read back and hashed.
         5. The staged file goes.
         """
-        name = _checked(staged.sha256)
+        name, asked = _checked(staged.sha256), self._asked(until)
         with self._turns[int(name[:2], 16)]:
-            held = self._existing(name)  # 1
+            held = self._existing(name, asked)  # 1
             if held is None:
-                held = self._create(staged)  # 2, 3, 4
+                held = self._create(staged, asked)  # 2, 3, 4
         staged.consume()  # 5
         return self._describe(name, held)
 
@@ -200,15 +200,42 @@ class S3Objects:
 
     def mend(self, staged: Staged) -> StoredObject:
         """See `ObjectStore.mend`: a new version, unless an older one holds the right bytes."""
-        name = _checked(staged.sha256)
+        name, asked = _checked(staged.sha256), self._asked(None)
         with self._turns[int(name[:2], 16)]:
             try:
-                held = self._existing(name)
+                held = self._existing(name, asked)
             except IntegrityAlarm:
                 held = None
-            held = held or self._create(staged)
+            held = held or self._create(staged, asked)
         staged.consume()
         return self._describe(name, held)
+
+    def retain(self, name: str, version: str | None, until: datetime) -> StoredObject:
+        """See `ObjectStore.retain`."""
+        found = self._find(name, version)
+        asked = Lock(mode=self._intake.mode, until=in_seconds(until))
+        return self._describe(name, self._locked(found.key, found.version, asked))
+
+    def hold(self, name: str, version: str | None, *, on: bool) -> None:
+        """See `ObjectStore.hold`: S3's own legal hold."""
+        found = self._find(name, version)
+        if found.on_hold is not on:
+            self._bucket.hold(found.key, found.version, on=on)
+            if self._bucket.head(found.key, found.version).on_hold is not on:
+                raise Unavailable("the object store did not change a legal hold as it was asked to")
+
+    def dispose(self, name: str, version: str | None, at: datetime) -> None:
+        """See `ObjectStore.dispose`: every version goes, and no delete marker hides one.
+
+        Beside the one that was stated there may be the same bytes again, from a transfer that was
+        repeated, or damaged ones.
+        """
+        del version
+        held = [self._bucket.head(one.key, one.version) for one in self._versions(_checked(name))]
+        if any(one.on_hold or (one.lock is not None and one.lock.until > at) for one in held):
+            raise Retained("the object is locked or on hold")
+        for one in held:
+            self._bucket.remove(one.key, one.version)
 
     def names(self) -> Iterator[str]:
         """See `ObjectStore.names`; delete markers hide nothing here."""
@@ -230,28 +257,32 @@ class S3Objects:
         """See `ObjectStore.free_bytes`: S3 tells no limit."""
         return
 
-    def _existing(self, name: str) -> Held | None:
+    def _existing(self, name: str, asked: Lock) -> Held | None:
         """The version that is there, proven to hold what its name says and locked; or None."""
         listed = self._versions(name)
         for one in listed:
             if self._bucket.measure(one.key, one.version)[0] == name:
-                return self._locked(one.key, one.version)
+                return self._locked(one.key, one.version, asked)
         if listed:
             raise IntegrityAlarm(f"the bytes under {name} have another digest")
         return None
 
-    def _locked(self, key: str, version: str) -> Held:
-        """A version that is ours already, its lock extended to what a new one would get."""
-        asked = self._intake.lock(self._clock())
+    def _asked(self, until: datetime | None) -> Lock:
+        """The lock of an object that is put now."""
+        if until is None:
+            return self._intake.lock(self._clock())
+        return Lock(mode=self._intake.mode, until=in_seconds(until))
+
+    def _locked(self, key: str, version: str, asked: Lock) -> Held:
+        """A version that is ours already, its lock extended to what is asked; never shortened."""
         held = self._bucket.head(key, version)
         if held.lock is None or not held.lock.holds(asked):
             self._bucket.lock(key, version, asked)
             held = self._bucket.head(key, version)
         return _require_lock(held, asked)
 
-    def _create(self, staged: Staged) -> Held:
+    def _create(self, staged: Staged, asked: Lock) -> Held:
         key = _key(staged.sha256)
-        asked = self._intake.lock(self._clock())
         with ExitStack() as opened:
             data = _staged_bytes(staged, opened)
             version = self._bucket.put(

@@ -126,7 +126,8 @@ class Staging(Protocol):
             key: 1 to 96 of `0-9 a-z _ -`, beginning with a letter or digit; need not be free.
             announced_bytes: what the sender announced, ≥ 0.
             sha256: what its bytes should hash to, 64 hex digits. If they do they may be brought
-                to their object's place at once, and what is staged is empty.
+                to their object's place at once, and what is staged is empty. None where they
+                must wait here: what is sealed first, or locked otherwise, is never told.
 
         Raises:
             DiskReserveReached: there is no room for so many bytes.
@@ -179,6 +180,17 @@ class Staging(Protocol):
         Raises:
             NotFound: they are gone.
             Unavailable: the staging area does not answer.
+        """
+        ...
+
+    def drop_quarantined(self, kept: QuarantinedFile) -> None:
+        """Remove a quarantined upload for ever; one that is gone is success.
+
+        Whoever asks has the authority for it: nothing else leaves quarantine.
+
+        Raises:
+            NameRefused: a part of its name has another form.
+            SyncFailed, Unavailable: it may still be there; do it again.
         """
         ...
 

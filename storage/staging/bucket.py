@@ -46,6 +46,7 @@ from storage.staging.pieces import (
     has_pieces,
     open_pieces,
     read_head,
+    remove_upload,
 )
 
 ABANDONED = timedelta(hours=1)
@@ -158,6 +159,11 @@ class StagingBucket:
         """See `Staging.open_quarantined`."""
         name = quarantine_name(kept.key, kept.sha256, kept.reason)
         return open_pieces(self._files, _QUARANTINE + name, kept.key)
+
+    def drop_quarantined(self, kept: QuarantinedFile) -> None:
+        """See `Staging.drop_quarantined`."""
+        name = quarantine_name(kept.key, kept.sha256, kept.reason)
+        remove_upload(self._files, _QUARANTINE + name, kept.key)
 
     def sweep(self, is_live: Callable[[str], bool] = lambda _key: False) -> Leftovers:
         """See `Staging.sweep`.

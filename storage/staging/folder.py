@@ -162,6 +162,14 @@ class StagingFolder:
             except FileNotFoundError as error:
                 raise NotFound("no such upload is in quarantine") from error
 
+    def drop_quarantined(self, kept: QuarantinedFile) -> None:
+        """See `Staging.drop_quarantined`."""
+        name = quarantine_name(kept.key, kept.sha256, kept.reason)
+        with disk_errors("removing from quarantine"), self._tree.folder(_QUARANTINE) as aside:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=aside)
+            self._tree.sync(aside)
+
     def sweep(self, is_live: Callable[[str], bool] = lambda _key: False) -> Leftovers:
         """See `Staging.sweep`; what earlier runs finished is durable from now on."""
         finished: list[StagedFile] = []

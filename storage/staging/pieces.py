@@ -81,13 +81,7 @@ class StagedPieces:
 
     def consume(self) -> None:
         """See `Staged.consume`: the head goes first, for pieces alone are an abandoned upload."""
-        try:
-            head = read_head(self.files, self.name)
-        except NotFound:
-            return
-        self.files.remove([self.name])
-        if head.pieces:
-            self.files.remove(_piece_keys(self.key, head))
+        remove_upload(self.files, self.name, self.key)
 
 
 class PiecesWriter:
@@ -247,7 +241,7 @@ class _Pieces(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """As every raw stream; each piece is fetched when it is needed."""
+        """Fill the buffer as far as one piece goes; 0 at the end."""
         if not self._piece and not self._at_end:
             self._fetch()
         target = memoryview(buffer).cast("B")
@@ -291,6 +285,26 @@ def read_head(files: Files, name: str) -> Head:
         size_bytes=int(found[3]),
         length=len(found[0]),
     )
+
+
+def remove_upload(files: Files, name: str, key: str) -> None:
+    """Remove a complete upload, its head first; one that is gone is no error.
+
+    Args:
+        files: the bucket.
+        name: of its head.
+        key: under which its pieces lie.
+
+    Raises:
+        IntegrityAlarm, Unavailable: as `read_head`.
+    """
+    try:
+        head = read_head(files, name)
+    except NotFound:
+        return
+    files.remove([name])
+    if head.pieces:
+        files.remove(_piece_keys(key, head))
 
 
 def has_pieces(files: Files, key: str, transfer: str, count: int) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from service.settings import Places
+from service.deployment_file import Places
 from tests.postgres import PostgresServer, embedded_binaries, running
 from tests.service.deployment_maker import Made, bearer, make_deployment, wire
 from tests.service.server_process import ServerProcess

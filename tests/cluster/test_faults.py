@@ -13,8 +13,9 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from service.deployment_file import Places, database_url, read_deployment
 from service.key_files import log_signer
-from service.settings import Places, database_url, read_deployment, read_settings
+from service.settings import read_settings
 from service.work.queue import State
 from storage.db.engine import Database
 from storage.db.tables import outbox

@@ -5,14 +5,15 @@ and opens it again as a new process would.
 """
 
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from storage.errors import IntegrityAlarm, NameRefused, NotFound
+from storage.errors import IntegrityAlarm, NameRefused, NotFound, Retained
 from storage.objects import AssuranceLevel, ObjectStore, StagedFile
 from storage.objects.bucket import Bucket, BucketAddress
 from storage.objects.local import LocalObjects
@@ -286,3 +287,45 @@ def test_levels_are_ordered_from_weakest_to_strongest() -> None:
         "s3-object-lock-governance",
         "s3-object-lock-compliance",
     ]
+
+
+def test_a_lock_is_put_on_at_once_and_only_grows(place: Place) -> None:
+    """An object is locked until the moment that was asked for, and never for less."""
+    until = clock().replace(microsecond=0) + timedelta(days=3)
+    stored = place.store.put_once(place.stage("a", PHOTO), until=until)
+    assert stored.locked_until == until
+    longer = until + timedelta(days=2)
+    assert place.store.retain(stored.name, stored.version, longer).locked_until == longer
+    assert place.store.retain(stored.name, stored.version, until).locked_until == longer
+    again = place.store.put_once(place.stage("b", PHOTO), until=until)
+    assert again.locked_until == longer
+    assert place.reopen().stat(stored.name, stored.version).locked_until == longer
+
+
+def test_what_is_locked_is_not_disposed_of(place: Place) -> None:
+    """Nor what is on hold; the bytes stay as they were."""
+    stored = place.store.put_once(place.stage("a", PHOTO), until=clock() + timedelta(seconds=2))
+    with pytest.raises(Retained):
+        place.store.dispose(stored.name, stored.version, clock())
+    for _ in range(2):
+        place.store.hold(stored.name, stored.version, on=True)
+    time.sleep(3)
+    with pytest.raises(Retained):
+        place.reopen().dispose(stored.name, stored.version, clock())
+    assert read(place.store, stored.name, stored.version) == PHOTO
+    for _ in range(2):
+        place.store.hold(stored.name, stored.version, on=False)
+    for _ in range(2):
+        place.store.dispose(stored.name, stored.version, clock())
+    assert list(place.store.names()) == []
+    with pytest.raises(NotFound):
+        place.store.open(stored.name, stored.version)
+
+
+def test_a_lock_needs_an_object(place: Place) -> None:
+    """What was never put can be neither locked nor held; to dispose of it is done."""
+    with pytest.raises(NotFound):
+        place.store.retain(OTHER_SHA256, None, clock())
+    with pytest.raises(NotFound):
+        place.store.hold(OTHER_SHA256, None, on=True)
+    place.store.dispose(OTHER_SHA256, None, clock())

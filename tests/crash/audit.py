@@ -20,11 +20,11 @@ from evidence.report import Outcome
 from evidence.tlog.checkpoint import Checkpoint, open_checkpoint
 from evidence.tlog.tiles import TileReader
 from evidence.verify import verify_package
+from service.deployment_file import Places, database_url
 from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
 from service.key_files import log_signer
-from service.settings import Places, database_url
 from storage.db.engine import Database
 from storage.db.tables import records, texts
 from storage.log.serving import published_tile

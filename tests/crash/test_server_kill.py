@@ -13,8 +13,8 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from service.deployment_file import Places
 from service.fsck import check_logs
-from service.settings import Places
 from service.work.queue import State
 from storage.db.engine import Database
 from storage.db.tables import outbox

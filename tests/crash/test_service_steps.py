@@ -15,8 +15,8 @@ from litestar.testing import TestClient
 from evidence.report import Outcome
 from evidence.verify import verify_package
 from service.app import create_app
+from service.deployment_file import Places
 from service.fsck import check_logs
-from service.settings import Places
 from storage.objects.local import LocalObjects
 from storage.staging.folder import StagingFolder
 from tests.crash import walker

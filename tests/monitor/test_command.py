@@ -21,7 +21,7 @@ from evidence.known_keys import write_known_keys
 from evidence.statement import SignedStatement, make_statement, sign_statement
 from service.cli import NO, OK, UNDECIDED, USAGE, run
 from service.client.journal import Entry, open_journal
-from service.settings import Places
+from service.deployment_file import Places
 from storage import records
 from storage.db.engine import Database
 from tests.monitor.operator_at_large import History, Operator, history

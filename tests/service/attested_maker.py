@@ -10,8 +10,8 @@ import msgspec
 from evidence.known_keys import KnownKeys, PinnedRoot
 from evidence.tlog.note import parse_vkey
 from evidence.tlog.policy import Group, LogLine, Policy
+from service.deployment_file import AuthoritySettings, WitnessSettings
 from service.key_files import log_signer
-from service.settings import AuthoritySettings, WitnessSettings
 from service.transparency.tsa import create_tsa, tsa_server
 from service.transparency.witness import create_witness, witness_server
 from tests.service.deployment_maker import Made, make_deployment

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,22 +24,22 @@ from evidence.statement import (
 )
 from service.access.tokens import issue_token
 from service.context import fresh_salt, log_stores, open_context, system_clock
-from service.key_files import log_signer
-from service.law.permissions import Scope
-from service.objects import make_objects
-from service.settings import (
+from service.data_keys import make_keys, open_keys
+from service.deployment_file import (
     AuthoritySettings,
     Deployment,
     LogSettings,
     OrganSettings,
     Places,
-    Settings,
     WitnessSettings,
 )
+from service.key_files import log_signer
+from service.law.permissions import Scope
+from service.objects import make_objects
+from service.settings import Settings
 from service.stores import make_staging, make_tiles
 from storage.db.engine import Database, migrate
 from storage.log import create_log
-from storage.log.texts import TextKeys
 
 AUDIENCE = "test"
 PHOTO = b"\xff\xd8\xff\xe0 not much of a photo \xff\xd9"
@@ -217,18 +218,17 @@ def _make_stores(settings: Settings, deployment: Deployment) -> None:
         migrate(url)
     make_objects(settings, system_clock, "test")
     make_staging(settings, system_clock)
-    texts = TextKeys.create(places.text_keys)
-    db = Database(url)
-    for organ in deployment.organs:
-        make_tiles(settings, organ.log.id)
-        create_log(
-            log_stores(settings, organ.log, db, texts, None),
-            organ=organ.id,
-            signer=log_signer(settings, organ.log),
-            clock=system_clock,
-        )
-    texts.close()
-    db.close()
+    if settings.keys_url is None:
+        make_keys(settings, deployment)
+    with closing(Database(url)) as db, open_keys(settings, deployment, db) as keys:
+        for organ in deployment.organs:
+            make_tiles(settings, organ.log.id)
+            create_log(
+                log_stores(settings, organ.log, db, keys, None),
+                organ=organ.id,
+                signer=log_signer(settings, organ.log),
+                clock=system_clock,
+            )
 
 
 def _populate(settings: Settings, parties: Mapping[str, Party]) -> dict[str, str]:

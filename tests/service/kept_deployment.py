@@ -15,10 +15,11 @@ from litestar.testing import TestClient
 from evidence.tlog.checkpoint import open_checkpoint
 from evidence.tlog.note import VerifierKey
 from service.app import create_app
+from service.deployment_file import Places, read_deployment
 from service.doctor import Diagnosis, examine
 from service.fsck import check_logs
 from service.key_files import log_signer
-from service.settings import Places, Settings, read_deployment
+from service.settings import Settings
 from service.setup.deployment import DEVELOPMENT_MARK
 from storage.tiles import LocalTiles
 from tests.service.attested_maker import Attested

@@ -22,9 +22,9 @@ from evidence.leaf import leaf_of
 from evidence.merkle import hash_leaf, verify_inclusion
 from evidence.statement import SignedStatement
 from evidence.tlog.checkpoint import open_checkpoint
+from service.deployment_file import Places
 from service.fsck import check_logs
 from service.key_files import log_signer
-from service.settings import Places
 from storage.db.engine import Database
 from storage.log.heads import FileHead
 from storage.log.shared_heads import SharedHead, prepare_heads

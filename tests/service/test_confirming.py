@@ -19,9 +19,10 @@ from litestar.testing import TestClient
 from evidence.tlog.note import parse_vkey
 from evidence.tlog.policy import Group, Policy
 from service.app import create_app
+from service.deployment_file import OrganSettings, Places, WitnessSettings
 from service.fsck import check_logs
 from service.key_files import log_signer
-from service.settings import OrganSettings, Places, SettingsInvalid, WitnessSettings
+from service.settings import SettingsInvalid
 from service.transparency.confirming import ask_witnesses
 from service.transparency.witness import create_witness
 from storage import records

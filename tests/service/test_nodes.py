@@ -5,14 +5,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from storage.log.leading import LEASE_S
 from tests.postgres import PostgresServer, embedded_binaries, running
-from tests.service.deployment_maker import ORGANS, bearer
+from tests.service.deployment_maker import ORGANS, PHOTO, bearer
 from tests.service.nodes import Nodes, until
+from tests.service.retention_maker import give_tokens
 from tests.service.server_process import ServerProcess
 
 FIRST, SECOND = ORGANS
@@ -105,6 +107,49 @@ def test_a_follower_shows_what_the_leader_logged(nodes: Nodes) -> None:
         tiles = [http.get(f"{one.url}{log}/tile/0/000.p/{width}") for one in (first, second)]
         assert tiles[0].status_code == 200
         assert tiles[0].content == tiles[1].content
+
+
+def test_a_disposal_is_decided_where_the_log_is_led(nodes: Nodes) -> None:
+    """Every step is taken at a node that does not lead; holds and persons count there as well."""
+    first, second = nodes.node(), nodes.node()
+    assert nodes.leader(FIRST, [first, second]) is first
+    give_tokens(nodes.made)
+    capture = nodes.made.parties[FIRST].capture(PHOTO)
+    nodes.announce(second, FIRST, capture)
+    path = f"/v1/captures/{capture.id}"
+    with httpx.Client(timeout=30.0) as http:
+
+        def step(who: str, method: str, below: str, **body: Any) -> httpx.Response:  # noqa: ANN401
+            """A request of one person at the node that follows."""
+            headers = bearer(nodes.made.tokens[f"{who}@{FIRST}"])
+            return http.request(method, f"{second.url}{path}{below}", headers=headers, **body)
+
+        def come_to(state: str) -> None:
+            """Wait for the content to come so far."""
+            until(lambda: step("clerk", "GET", "").json()["content"]["state"] == state)
+
+        held = {"reason": "legal_hold", "reference": "case-7"}
+        wish = {"reason": "purpose_met", "authority": "个人信息保护法 第47条"}
+        headers = bearer(nodes.made.tokens[FIRST])
+        sent = http.put(f"{first.url}{path}/content", content=PHOTO, headers=headers)
+        assert sent.status_code == 201
+        come_to("stored")
+        done = step("jurist", "POST", "/retention", json={**held, "action": "hold"})
+        assert (done.status_code, done.json()["holds"]) == (200, ["case-7"])
+        refused = step("clerk", "POST", "/disposal", json=wish)
+        assert (refused.status_code, refused.json()["code"]) == (409, "on_hold")
+        done = step("jurist", "POST", "/retention", json={**held, "action": "release"})
+        assert (done.status_code, done.json()["holds"]) == (200, [])
+        asked = step("clerk", "POST", "/disposal", json=wish).json()["request"]
+        approval = {"request": asked, "reason": "checked"}
+        alone = step("clerk", "POST", "/disposal/approvals", json=approval)
+        assert (alone.status_code, alone.json()["code"]) == (403, "same_person")
+        for who in ("head", "jurist"):
+            done = step(who, "POST", "/disposal/approvals", json=approval)
+            assert done.status_code == 200, done.text
+        come_to("disposed")
+        assert step("head", "GET", "/content").json()["code"] == "disposed"
+    nodes.fsck()
 
 
 def test_a_killed_leader_is_followed_within_two_leases(nodes: Nodes) -> None:

@@ -18,10 +18,11 @@ from evidence.verify import verify_package
 from service.app import create_app
 from service.cli import run
 from service.context import open_context
+from service.deployment_file import Places, read_deployment
 from service.doctor import examine
 from service.doctor.diagnosis import Answer
 from service.fsck import check_logs
-from service.settings import Places, SettingsInvalid, read_deployment, read_settings
+from service.settings import SettingsInvalid, read_settings
 from storage.db.engine import Database, migrate
 from storage.errors import Unavailable
 from storage.log import Log

@@ -12,16 +12,11 @@ from evidence.keys import P256Signer
 from evidence.tlog.note import parse_vkey
 from service.cli import run
 from service.context import open_context
+from service.deployment_file import AuthoritySettings, WitnessSettings, read_deployment
 from service.doctor import _check_settings
 from service.doctor.diagnosis import Answer
 from service.production import REFUSED, find_unsafe, require_production
-from service.settings import (
-    AuthoritySettings,
-    Settings,
-    SettingsInvalid,
-    WitnessSettings,
-    read_deployment,
-)
+from service.settings import Settings, SettingsInvalid
 from service.setup.parties import Witness, witness_policy
 from service.transparency.tsa import create_tsa
 from service.transparency.witness import create_witness
@@ -103,6 +98,13 @@ def put_registrar(folder: Path) -> None:
     (folder / "registrar" / "registrar.pem").write_bytes(b"a key")
 
 
+def put_kek(folder: Path) -> None:
+    """Let others read what wraps the keys that can be destroyed."""
+    write(folder, {"kek_file": "keys/kek"})
+    (folder / "keys" / "kek").write_bytes(b"a key")
+    (folder / "keys" / "kek").chmod(0o644)
+
+
 def server(port: int, query: str = VERIFIED) -> str:
     """The URL of a database on another machine."""
     return f"postgresql+psycopg://fengni@db.example:{port}/fengni{query}"
@@ -157,6 +159,17 @@ UNSAFE: list[tuple[str, Callable[[Path], None], dict[str, object]]] = [
         lambda f: write(f, {"database_url": server(5432), "heads_url": server(5432)}),
         {},
     ),
+    (
+        "keys_on_one_server",
+        lambda f: write(f, {"database_url": server(5432), "keys_url": server(5432)}),
+        {},
+    ),
+    (
+        "database_without_tls",
+        lambda f: write(f, {"database_url": server(5432), "keys_url": server(5433, "")}),
+        {},
+    ),
+    ("keys_readable", put_kek, {}),
     ("disk_reserve_small", lambda _: None, {"disk_reserve_bytes": 1}),
 ]
 

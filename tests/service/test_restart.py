@@ -9,15 +9,15 @@ import pytest
 from litestar.testing import TestClient
 from sqlalchemy import select, update
 
+from service.deployment_file import Places
 from service.law.refusals import LeaseLost
-from service.settings import Places
+from service.work.counts import pieces_of
 from service.work.queue import (
     Piece,
     State,
     add_pieces,
     finish_piece,
     hand_over,
-    pieces_of,
     retry_piece,
     take,
     take_back,

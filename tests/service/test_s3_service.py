@@ -18,16 +18,11 @@ from evidence.verify import verify_package
 from service.app import create_app
 from service.cli import run
 from service.context import system_clock
+from service.deployment_file import Places
 from service.doctor import examine
 from service.objects import StoreUnproven, make_objects, open_objects
 from service.production import find_unsafe
-from service.settings import (
-    Places,
-    Secret,
-    Settings,
-    SettingsInvalid,
-    read_settings,
-)
+from service.settings import Secret, Settings, SettingsInvalid, read_settings
 from storage import records
 from storage.db.engine import Database
 from storage.errors import Unavailable

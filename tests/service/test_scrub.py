@@ -15,9 +15,10 @@ from minio.deleteobjects import DeleteObject
 from service.app import create_app
 from service.cli import NO, OK, UNDECIDED, run
 from service.context import open_context, system_clock
+from service.deployment_file import Places
 from service.objects import make_objects, open_unproven
 from service.scrub import Bounds, Scrubbed, scrub_once
-from service.settings import Places, Settings
+from service.settings import Settings
 from service.truth.rebuild import rebuild_database
 from storage.objects.bucket import Bucket, BucketAddress
 from storage.staging.folder import StagingFolder

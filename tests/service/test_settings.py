@@ -5,12 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from service.settings import (
-    Settings,
-    SettingsInvalid,
-    read_deployment,
-    read_settings,
-)
+from service.deployment_file import read_deployment
+from service.settings import Settings, SettingsInvalid, read_settings
 
 ORGAN = {
     "id": "county-a",

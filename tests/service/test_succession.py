@@ -27,26 +27,21 @@ from evidence.tlog.note import ED25519
 from evidence.verify import verify_package
 from service.app import create_app, start
 from service.cli import OK, USAGE, run
+from service.contents import Vault
 from service.context import Context, log_stores, open_context, system_clock
+from service.deployment_file import LogSettings, OrganSettings, database_url, read_deployment
 from service.exports.build import Shelf, choose_anchor, collect, lay_out
 from service.key_files import log_signer
 from service.law.refusals import KindRefused, SubjectMismatch
 from service.metrics import Metrics
 from service.proofs import newest_stamped_size
-from service.settings import (
-    LogSettings,
-    OrganSettings,
-    Settings,
-    database_url,
-    read_deployment,
-)
+from service.settings import Settings
 from service.transparency.witness import add_log, remembered
 from service.truth.rebuild import rebuild_database
 from storage import records
 from storage.db.engine import Database
 from storage.errors import LogRolledBack
 from storage.log import Log, OpenLog
-from storage.log.texts import TextKeys
 from tests.postgres import PostgresServer
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import AUDIENCE, Made
@@ -248,14 +243,13 @@ def package_of(settings: Settings, captures: dict[str, str]) -> bytes:
     """One package of captures in several logs, each proven into its own."""
     [organ] = [one for one in read_deployment(settings).organs if one.id == "county-a"]
     context = open_context(settings)
-    texts = TextKeys(context.places.text_keys)
     parts: list[Contents] = []
     try:
         for log in (organ.log, *organ.closed_logs):
             if log is organ.log:
                 parts.append(part_of(context, organ, log, context.organs["county-a"].log, captures))
                 continue
-            stores = log_stores(context.settings, log, context.db, texts, None)
+            stores = log_stores(context.settings, log, context.db, context.keys, None)
             signer = log_signer(settings, log)
             with Log.open(stores, signer=signer, clock=context.clock, confirmed=False) as closed:
                 parts.append(part_of(context, organ, log, closed, captures))
@@ -271,7 +265,6 @@ def package_of(settings: Settings, captures: dict[str, str]) -> bytes:
         write_package(whole, out)
         return out.getvalue()
     finally:
-        texts.close()
         context.close()
 
 
@@ -291,7 +284,7 @@ def part_of(
             key for key in log_signer(context.settings, log).verifier_keys if key.kind == ED25519
         ),
         policy=context.organs[organ.id].policy,
-        objects=context.objects,
+        vault=Vault(objects=context.objects, keys=context.keys),
         audience=AUDIENCE,
         authorities=1,
     )

@@ -23,8 +23,8 @@ from evidence.timestamp import verify_timestamp
 from evidence.tlog.checkpoint import timestamped_message
 from evidence.verify import verify_package
 from service.context import system_clock
+from service.deployment_file import AuthoritySettings, Places
 from service.doctor import examine
-from service.settings import AuthoritySettings, Places
 from service.transparency.tsa import create_tsa
 from storage import records
 from storage.db.engine import Database

@@ -10,7 +10,7 @@ from litestar.testing import TestClient
 from sqlalchemy import update
 
 from service.app import create_app
-from service.settings import Places
+from service.deployment_file import Places
 from storage.db.engine import Database
 from storage.db.tables import views
 from tests.service.deployment_maker import Made, bearer, make_deployment

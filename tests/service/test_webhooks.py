@@ -18,8 +18,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.app import create_app
 from service.cli import run
+from service.deployment_file import DEPLOYMENT_FILE
 from service.law.refusals import GivenUp
-from service.settings import DEPLOYMENT_FILE
 from service.webhooks.sending import SecretMalformed, Target, read_keys, send, signed_headers
 from storage.errors import Unavailable
 from tests.service.deployment_maker import Made

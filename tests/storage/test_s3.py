@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import IntegrityAlarm, NotFound, StorageError, Unavailable
+from storage.errors import IntegrityAlarm, NotFound, Retained, StorageError, Unavailable
 from storage.objects import AssuranceLevel, StagedFile
 from storage.objects.bucket import MIB, PART_BYTES, SINGLE_BYTES, Bucket, BucketAddress, part_bytes
 from storage.objects.locks import Lock, LockMode, in_seconds
@@ -226,6 +226,24 @@ def test_a_locked_version_cannot_be_removed(
 
 
 # ---------------------------------------------------------------------------- the store itself
+
+
+def test_a_disposal_reaches_every_version(
+    store: S3Objects, address: BucketAddress, stage: Callable[..., StagedFile]
+) -> None:
+    """A transfer that was repeated, and damaged bytes, lie there too; one hold keeps all."""
+    soon = clock() + timedelta(seconds=2)
+    stored = store.put_once(stage(), until=soon)
+    plant(address, DATA, Lock(mode=LockMode.COMPLIANCE, until=in_seconds(soon)))
+    held = plant(address, b"other bytes", Lock(mode=LockMode.COMPLIANCE, until=in_seconds(soon)))
+    Bucket(address).hold(KEY, held, on=True)
+    time.sleep(4)
+    with pytest.raises(Retained):
+        store.dispose(NAME, stored.version, clock())
+    assert len(list(Bucket(address).versions(KEY))) == 3
+    Bucket(address).hold(KEY, held, on=False)
+    store.dispose(NAME, stored.version, clock())
+    assert list(Bucket(address).versions(KEY)) == []
 
 
 def test_the_first_store_id_counts(store: S3Objects, address: BucketAddress) -> None:
