@@ -107,7 +107,7 @@ def killed(course: Course, step: str) -> None:
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     """A deployment with classes that takes the work of the dead over soon."""
-    return make(tmp_path / "deployment", lease_s=1)
+    return make(tmp_path / "deployment")
 
 
 @pytest.fixture

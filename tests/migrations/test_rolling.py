@@ -112,24 +112,24 @@ def test_an_old_node_works_on_while_the_schema_grows(
     load = load_of(made)
     old = ServerProcess(made.settings.folder)
     with old:
-        old.start()
+        old.start_ready()
         clients = load.to(old).begin("rolling")
         adds.migrate(postgres.url(name, OWNER))
         wait_for_more(load.ledger, old)
         old.kill()
         clients.end()
-        old.start()  # a node of before that is restarted in the middle of the update
+        old.start_ready()  # a node of before that is restarted in the middle of the update
         load.to(old).finish()
         assert load.ledger.faults == []
         old.stop()
     new = ServerProcess(made.settings.folder, program=adds.folder)
     with new:
-        new.start()
+        new.start_ready()
         again = load.to(new).begin("new")
         wait_for_more(load.ledger, new)
         new.kill()
         again.end()
-        new.start()
+        new.start_ready()
         load.to(new).finish()
         repeat(load, new)
         new.stop()

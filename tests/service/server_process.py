@@ -97,8 +97,11 @@ class ServerProcess:
                 stderr=out,
             )
 
-    def wait(self) -> None:
+    def wait(self, path: str = "/healthz") -> None:
         """Return when it answers.
+
+        Args:
+            path: what it must answer with 200; `/readyz` waits until everything may be used.
 
         Raises:
             RuntimeError: it has ended instead.
@@ -108,7 +111,7 @@ class ServerProcess:
         with httpx.Client() as http:
             while time.monotonic() < deadline:
                 with contextlib.suppress(httpx.TransportError):
-                    if http.get(f"{self.url}/healthz").status_code == 200:
+                    if http.get(f"{self.url}{path}").status_code == 200:
                         return
                 self.require_alive()
                 time.sleep(0.02)
@@ -128,6 +131,14 @@ class ServerProcess:
         """Start it and wait until it answers."""
         self.launch()
         self.wait()
+
+    def start_ready(self) -> None:
+        """Start it and wait until everything may be used.
+
+        On a server that takes as long as the lease of a leader that was killed.
+        """
+        self.launch()
+        self.wait("/readyz")
 
     def kill(self) -> None:
         """End it like a power cut would; it must not have ended before."""
