@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import BinaryIO
 
 import urllib3
@@ -194,20 +195,34 @@ class Bucket(Connection):
             NotFound: there is no such version.
             Unavailable: the server does not answer.
         """
+        sha256, held = self.read_back(key, version)
+        return sha256, held.size_bytes
+
+    def read_back(self, key: str, version: str | None = None) -> tuple[str, Held]:
+        """SHA-256 (hex) of a version, or of the newest one, and what the server says of it.
+
+        The headers of GET are those of HEAD, so one request tells both; the length is that of the
+        bytes that came.
+
+        Raises:
+            NotFound: there is none, or a delete marker hides it.
+            Unavailable: the server does not answer, broke off, or keeps no versions.
+        """
         digest = hashlib.sha256()
         size_bytes = 0
         with (
-            store_errors("reading an object back", named=True),
+            store_errors("reading an object back", named=version is not None),
             self._got(key, version) as response,
         ):
             for piece in response.stream(_PIECE_BYTES):
                 digest.update(piece)
                 size_bytes += len(piece)
-        return digest.hexdigest(), size_bytes
+            held = read_headers(key, response.headers)
+        return digest.hexdigest(), replace(held, size_bytes=size_bytes)
 
     @contextmanager
     def _got(
-        self, key: str, version: str, first: int = 0, count: int = 0
+        self, key: str, version: str | None, first: int = 0, count: int = 0
     ) -> Generator[urllib3.BaseHTTPResponse]:
         response = self.client.get_object(
             self.name, key, offset=first, length=count, version_id=version

@@ -81,7 +81,7 @@ def in_seconds(moment: datetime) -> datetime:
 
 
 def read_headers(key: str, told: Mapping[str, str]) -> Held:
-    """What the headers of HEAD say of a version.
+    """What the headers of HEAD or GET say of a version.
 
     Raises:
         Unavailable: they name no version, or a lock that cannot be read.

@@ -18,7 +18,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Self
@@ -148,12 +148,14 @@ class S3Objects:
     def put_once(self, staged: Staged, *, until: datetime | None = None) -> StoredObject:
         """See `ObjectStore.put_once`.
 
-        1. Every version under the name is looked at; the first with the right bytes is the
-           object, and is locked for longer if it must be. Only other bytes: an alarm.
+        1. The newest version under the name is read; one with the right bytes is the object, and
+           is locked for longer if it must be. Else every version is, the first one first. Only
+           other bytes: an alarm.
         2. Else the staged bytes are sent, locked from their first moment. They are hashed before,
            or where they are sent in parts on their way: wrong ones are never completed.
-        3. HEAD of that version must tell its size, and a lock as firm and long as asked.
-        4. That version is read back and hashed.
+        3. That version is read back and hashed.
+        4. What the server says of it there, of its size and of a lock as firm and long as asked,
+           must be so.
         5. The staged file goes.
         """
         name, asked = _checked(staged.sha256), self._asked(until)
@@ -212,9 +214,8 @@ class S3Objects:
 
     def retain(self, name: str, version: str | None, until: datetime) -> StoredObject:
         """See `ObjectStore.retain`."""
-        found = self._find(name, version)
         asked = Lock(mode=self._intake.mode, until=in_seconds(until))
-        return self._describe(name, self._locked(found.key, found.version, asked))
+        return self._describe(name, self._locked(self._find(name, version), asked))
 
     def hold(self, name: str, version: str | None, *, on: bool) -> None:
         """See `ObjectStore.hold`: S3's own legal hold."""
@@ -258,11 +259,19 @@ class S3Objects:
         return
 
     def _existing(self, name: str, asked: Lock) -> Held | None:
-        """The version that is there, proven to hold what its name says and locked; or None."""
+        """The version that is there, proven to hold what its name says and locked; or None.
+
+        One request where the bytes were sent straight to their place a moment ago.
+        """
+        with suppress(NotFound):  # there is none, or a delete marker hides it
+            sha256, held = self._bucket.read_back(_key(name))
+            if sha256 == name:
+                return self._locked(held, asked)
         listed = self._versions(name)
         for one in listed:
-            if self._bucket.measure(one.key, one.version)[0] == name:
-                return self._locked(one.key, one.version, asked)
+            sha256, held = self._bucket.read_back(one.key, one.version)
+            if sha256 == name:
+                return self._locked(held, asked)
         if listed:
             raise IntegrityAlarm(f"the bytes under {name} have another digest")
         return None
@@ -273,12 +282,11 @@ class S3Objects:
             return self._intake.lock(self._clock())
         return Lock(mode=self._intake.mode, until=in_seconds(until))
 
-    def _locked(self, key: str, version: str, asked: Lock) -> Held:
+    def _locked(self, held: Held, asked: Lock) -> Held:
         """A version that is ours already, its lock extended to what is asked; never shortened."""
-        held = self._bucket.head(key, version)
         if held.lock is None or not held.lock.holds(asked):
-            self._bucket.lock(key, version, asked)
-            held = self._bucket.head(key, version)
+            self._bucket.lock(held.key, held.version, asked)
+            held = self._bucket.head(held.key, held.version)
         return _require_lock(held, asked)
 
     def _create(self, staged: Staged, asked: Lock) -> Held:
@@ -288,12 +296,12 @@ class S3Objects:
             version = self._bucket.put(
                 key, data, staged.size_bytes, sha256=staged.sha256, lock=asked
             )
-        held = _require_lock(self._bucket.head(key, version), asked)
+        sha256, held = self._bucket.read_back(key, version)
         if held.size_bytes != staged.size_bytes:
             raise IntegrityAlarm(f"the store holds another length under {staged.sha256}")
-        if self._bucket.measure(key, version) != (staged.sha256, staged.size_bytes):
+        if sha256 != staged.sha256:
             raise IntegrityAlarm(f"the store gave other bytes back for {staged.sha256}")
-        return held
+        return _require_lock(held, asked)
 
     def _find(self, name: str, version: str | None) -> Held:
         """A version, or the first one where none is named."""

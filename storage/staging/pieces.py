@@ -81,7 +81,10 @@ class StagedPieces:
 
     def consume(self) -> None:
         """See `Staged.consume`: the head goes first, for pieces alone are an abandoned upload."""
-        remove_upload(self.files, self.name, self.key)
+        if self.size_bytes <= PIECE_BYTES:  # it is all in its head, if it was staged at all
+            self.files.remove([self.name])
+        else:
+            remove_upload(self.files, self.name, self.key)
 
 
 class PiecesWriter:

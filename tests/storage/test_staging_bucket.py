@@ -280,12 +280,15 @@ READERS: list[tuple[str, Callable[[StagingBucket], object]]] = [
     ("GET", lambda staging: list(staging.quarantined())),
     ("HEAD", lambda staging: staging.holds("key", "0" * 64)),
     ("GET", lambda staging: staging.waiting("key", "0" * 64, 1).open()),
-    ("GET", lambda staging: staging.waiting("key", "0" * 64, 1).consume()),
+    ("GET", lambda staging: staging.waiting("key", "0" * 64, 1 << 30).consume()),
+    ("DELETE", lambda staging: staging.waiting("key", "0" * 64, 1).consume()),
 ]
 
 
 @pytest.mark.parametrize(
-    ("method", "call"), READERS, ids=["sweep", "list", "holds", "open", "consume"]
+    ("method", "call"),
+    READERS,
+    ids=["sweep", "list", "holds", "open", "consume", "consume one piece"],
 )
 @pytest.mark.usefixtures("staging")
 def test_a_server_that_fails_is_unavailable(

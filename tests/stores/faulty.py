@@ -15,6 +15,7 @@ from enum import Enum
 
 from storage.objects.bucket import BucketAddress
 
+_GIVEN = (b"HTTP/1.1 200", b"HTTP/1.1 206")
 _PIECE_BYTES = 1 << 16
 _PATIENCE_S = 30.0
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -137,7 +138,7 @@ class Faulty:
             time.sleep(0.5)
         if act is Act.CUT:
             answer = answer[: -(len(answer.partition(b"\r\n\r\n")[2]) // 2 + 1)]
-        if act is Act.FLIP:
+        if act is Act.FLIP and answer.startswith(_GIVEN):
             answer = answer[:-1] + bytes([answer[-1] ^ 1])
         if act is Act.UNLOCK:
             head, separator, body = answer.partition(b"\r\n\r\n")
