@@ -158,7 +158,7 @@ def get_capture(capture: CaptureId, caller: NamedDependency[Caller]) -> CaptureV
         ]
     if not rows or upload is None:
         raise unknown_capture()
-    organ.log.reach(rows[0].record.committed_size)
+    organ.log.reach(max(row.record.committed_size for row in rows))
     if rows[0].record.committed_size > organ.log.latest().size:
         raise unknown_capture()  # its batch is not answered for yet
     report = climb_ladder(context, organ, rows)

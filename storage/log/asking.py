@@ -23,7 +23,7 @@ from storage.errors import LogUnanswered, StorageError, Unavailable
 from storage.log.leading import LEASE_S
 from storage.log.mail import Letter, Mail
 from storage.log.sequencer import MAX_WAITING_ITEMS
-from storage.log.submission import Courier, LogStores, Outcome, Receipt, Submission
+from storage.log.submission import Courier, LogStores, Outcome, Submission
 
 ANSWER_S = 3 * LEASE_S
 """So long an answer is waited for: a leader may die, and the next one has to look at everything."""
@@ -51,7 +51,6 @@ class Asker:
         notices: Notices,
         *,
         leader: Callable[[], str],
-        reached: Callable[[int], None],
     ) -> None:
         """Prepare; `start` begins.
 
@@ -60,12 +59,9 @@ class Asker:
             courier: writes submissions and reads answers.
             notices: wakes.
             leader: the channel where the leader listens, as far as is known.
-            reached: called with the tree size of a receipt before it is handed on, so that whoever
-                has it finds its statement here.
         """
         self._courier = courier
         self._leader = leader
-        self._reached = reached
         self._mail = Mail(stores.db, stores.log_id, notices.channel)
         self._queue: deque[_Asked] = deque()
         self._open: dict[int, _Asked] = {}
@@ -162,22 +158,11 @@ class Asker:
 
     def _collect(self) -> None:
         if self._open:
-            letters = [one for one in self._mail.collect() if one.id in self._open]
-            answers = [self._read(letter) for letter in letters]
-            sizes = [
-                outcome.size
-                for answer in answers
-                if not isinstance(answer, Exception)
-                for outcome in answer
-                if isinstance(outcome, Receipt)
-            ]
-            if sizes:
-                with suppress(StorageError):  # what was answered is true, whatever is read here
-                    self._reached(max(sizes))
-            for letter, answer in zip(letters, answers, strict=True):
+            for letter in self._mail.collect():
                 with self._wake:
-                    asked = self._open.pop(letter.id)
-                self._settle(asked, answer)
+                    asked = self._open.pop(letter.id, None)
+                if asked is not None:
+                    self._settle(asked, self._read(letter))
 
     def _read(self, letter: Letter) -> list[Outcome] | Exception:
         try:

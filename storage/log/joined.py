@@ -99,9 +99,7 @@ class JoinedLog(OpenLog):
         self._note_standing()
         if not (self._may_try() and self._try_to_lead()):
             self._now: LogReader = self._follow()
-        self._asker = Asker(
-            part.stores, courier, part.notices, leader=self._leader, reached=self.reach
-        )
+        self._asker = Asker(part.stores, courier, part.notices, leader=self._leader)
         part.notices.tell(part.stores.log_id, self._woken)
         self._asker.start()
         self._elector.start()
