@@ -1,6 +1,6 @@
 """`fengni db rebuild`: a new database, made of the log's files and the object store's names.
 
-1. The new place is empty: no file of that name, no row in any of our tables.
+1. The new place is empty: no file of that name, no row in any table.
 2. It gets the schema, and the service's role its rights.
 3. For each log, those that have ended too, the evidence rows are made of the published files, as
    `fengni db verify` proves them, and the rows of work of how far each capture has come.
@@ -21,7 +21,7 @@ from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, insert, inspect, select
+from sqlalchemy import Connection, Table, insert, inspect, literal, select, table
 from sqlalchemy.engine import make_url
 
 from evidence.errors import EvidenceError
@@ -53,7 +53,6 @@ from storage.db.inserting import insert_rows
 from storage.db.tables import (
     checkpoints,
     cosignatures,
-    metadata,
     public_keys,
     texts,
     timestamps,
@@ -69,6 +68,9 @@ from storage.log.rows import newest_size
 from storage.records import Stamped
 
 _PIECE_ROWS = 500
+_BOOKKEEPING = frozenset({"alembic_version", "dbos_migrations"})
+"""Tables of a database that was made and not yet used."""
+
 _EVIDENCE = (record_rows, texts, public_keys, checkpoints)
 _UNSOUND = (EvidenceError, IntegrityAlarm, TypeError, ValueError, LookupError, OverflowError)
 
@@ -154,7 +156,7 @@ def require_empty(url: str) -> None:
     """Refuse a database in which anything is.
 
     Raises:
-        SetupRefused: a file of that name is there, or a table of ours has a row.
+        SetupRefused: a file of that name is there, or a table has a row.
         Unavailable: the server does not answer.
     """
     parsed = make_url(url)
@@ -167,11 +169,10 @@ def require_empty(url: str) -> None:
 
 def _rows(url: str) -> bool:
     with closing(Database(url)) as db, db.read() as connection:
-        there = set(inspect(connection).get_table_names()) - {"alembic_version"}
-        strange = there - set(metadata.tables)
-        ours = [table for name, table in metadata.tables.items() if name in there]
-        return bool(strange) or any(
-            connection.execute(select(table).limit(1)).first() is not None for table in ours
+        there = set(inspect(connection).get_table_names()) - _BOOKKEEPING
+        return any(
+            connection.execute(select(literal(1)).select_from(table(name)).limit(1)).first()
+            for name in sorted(there)
         )
 
 

@@ -160,7 +160,11 @@ class Nodes:
         (folder / "exports").mkdir()
         StagingFolder.create(Places(folder).staging, reserve_bytes=0)
         process = ServerProcess(
-            folder, heads_url=self.heads_url, node=f"web-{number}", inspect_workers=1
+            folder,
+            heads_url=self.heads_url,
+            node=f"web-{number}",
+            inspect_workers=1,
+            work="elsewhere" if self.processes else "here",  # uploads lie on the first one's disk
         )
         self.processes.append(process)
         if start:

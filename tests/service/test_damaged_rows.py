@@ -42,7 +42,6 @@ UNNOTICED = {
     "outbox.id": "the order of the queue; no meaning beside it",
     "outbox.attempts": "how often work was tried; at worst it is tried more or less often",
     "outbox.due_at": "when work is tried next; only one beyond any pause is noticed",
-    "outbox.lease_owner": "which workflow holds work; a wrong one is taken back",
     "outbox.problem": "the last failure's code, for people to see",
     "outbox.created_at": "when the work came up; nothing is computed from it",
     "uploads.staging_key": "nobody reads or writes it",

@@ -2,8 +2,10 @@
 
 import io
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +13,6 @@ from typing import Any, cast
 import httpx
 import pytest
 from litestar.testing import TestClient
-from sqlalchemy import inspect, text
 
 from evidence.report import Outcome
 from evidence.verify import verify_package
@@ -264,19 +265,33 @@ def test_an_older_file_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A deployment on SQLite of an earlier version is refused until `fengni migrate` was given."""
     monkeypatch.delenv("FENGNI_FOLDER", raising=False)
     made = make_deployment(tmp_path / "deployment")
-    first = f"sqlite:///{tmp_path / 'first.db'}"
-    migrate(first, revision="0001")
-    db, older = Database(Places(made.settings.folder).database_url), Database(first)
-    with older.read() as connection:
-        known = set(inspect(connection).get_table_names())
-    older.close()
-    with db.write() as connection:
-        for name in set(inspect(connection).get_table_names()) - known:
-            connection.execute(text(f"DROP TABLE {name}"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    step_back(made.settings.folder / "db" / "fengni.db", "0001")
+    db = Database(Places(made.settings.folder).database_url)
     with pytest.raises(Unavailable, match="migrate"):
         db.require_schema()
     assert run(["migrate", str(made.settings.folder)]) == 0
     db.require_schema()
     db.close()
     assert [one.findings for one in check_logs(made.settings)] == [(), ()]
+
+
+def step_back(path: Path, revision: str) -> None:
+    """Make a database file one of an earlier revision, with the rows that it could hold."""
+    newest = path.with_suffix(".newest")
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("VACUUM INTO ?", (str(newest),))
+    for one in path.parent.glob(f"{path.name}*"):
+        one.unlink()
+    migrate(f"sqlite:///{path}", revision=revision)
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("ATTACH ? AS newest", (str(newest),))
+        for (table,) in file.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'"):
+            old, new = (
+                [row[1] for row in file.execute(f"PRAGMA {where}.table_info({table})")]
+                for where in ("main", "newest")
+            )
+            names = ", ".join(name for name in old if name in new)
+            if names and table != "alembic_version":
+                copied = f"SELECT {names} FROM newest.{table}"  # noqa: S608
+                file.execute(f"INSERT INTO main.{table} ({names}) {copied}")
+        file.commit()

@@ -112,10 +112,14 @@ def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 def test_nothing_that_fits_the_description_makes_the_server_fail(
     client: Client, made: Made, document: dict[str, Any]
 ) -> None:
-    """Generated requests, valid and not, with a token and a real capture, never meet a 5xx."""
+    """Generated requests, valid and not, with a token and a real capture, never meet a 5xx.
+
+    The server runs in this process, and a thread of its engine draws random pauses meanwhile.
+    """
     capture = seal(client, made)
     schema = schemathesis.openapi.from_dict(document)
     failures: list[str] = []

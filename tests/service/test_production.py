@@ -170,6 +170,7 @@ UNSAFE: list[tuple[str, Callable[[Path], None], dict[str, object]]] = [
         {},
     ),
     ("keys_readable", put_kek, {}),
+    ("webhooks_inside", lambda _: None, {"webhooks_private": True}),
     ("disk_reserve_small", lambda _: None, {"disk_reserve_bytes": 1}),
 ]
 
