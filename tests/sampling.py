@@ -1,6 +1,6 @@
 """Some of many like cases in each run, another choice each time; all of them with `SAMPLE=all`.
 
-Where one test is repeated over every column, file or step, and each time costs a second, `make test`
+Where one test is repeated over every column, file or step and each time costs a second, `make test`
 takes a few at random and `make test-long` takes all. The choice follows from a seed that every run
 shows in its header; `SAMPLE_SEED` repeats it. What is left out is not collected, so a run that took
 a sample never looks like one that took everything.

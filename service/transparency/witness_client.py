@@ -148,9 +148,7 @@ def latest(
 
 
 def _http(witness: WitnessAddress, timeout_s: float) -> httpx.Client:
-    return httpx.Client(
-        base_url=witness.url, timeout=timeout_s, trust_env=False, verify=trusted()
-    )
+    return httpx.Client(base_url=witness.url, timeout=timeout_s, trust_env=False, verify=trusted())
 
 
 def _request(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
