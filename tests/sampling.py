@@ -9,10 +9,11 @@ a sample never looks like one that took everything.
 import os
 import random
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+T = TypeVar("T")
 ALL = os.environ.get("SAMPLE") == "all"
 SEED = os.environ.setdefault("SAMPLE_SEED", str(random.SystemRandom().randrange(10**9)))
 """Set for processes that pytest starts as well: all of one run choose alike."""
@@ -38,12 +39,7 @@ def sampled(
     groups: dict[Hashable, list[int]] = {}
     for number, case in enumerate(cases):
         groups.setdefault(group(case), []).append(number)
-    chance = random.Random(f"{SEED} {names} {ids}")
-    chosen = {
-        number
-        for members in groups.values()
-        for number in (members if ALL else chance.sample(members, min(count, len(members))))
-    }
+    chosen = {number for members in groups.values() for number in some(members, count)}
     return pytest.mark.parametrize(
         names,
         [
@@ -56,6 +52,19 @@ def sampled(
             if number in chosen
         ],
     )
+
+
+def some(cases: Sequence[T], count: int) -> list[T]:
+    """Some of the cases of a test that goes through them itself, and is marked `sampled`.
+
+    Args:
+        cases: all of them.
+        count: how many are taken, in their order.
+    """
+    if ALL or count >= len(cases):
+        return list(cases)
+    chance = random.Random(f"{SEED} {len(cases)}")
+    return [cases[number] for number in sorted(chance.sample(range(len(cases)), count))]
 
 
 def described() -> str:

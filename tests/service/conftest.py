@@ -14,7 +14,6 @@ from litestar.testing import TestClient
 from service.app import create_app
 from tests.service.deployment_maker import Made, make_deployment
 
-
 TEMPLATE_LIFE_S = 1200
 """Its tokens live for an hour."""
 
