@@ -75,6 +75,9 @@ _DATABASES = {EVIDENCE_DB: "fengni", HEADS_DB: "fengni_heads"}
 _FILE = "cluster.json"
 _LOWEST_PORT, _PORTS = 15_000, 15_000
 _NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
+_STORE_END_S = 2.0
+"""Its filer would wait 15 s for the S3 server beside it, in vain; what it answered is synced."""
+
 _FIXED = (DEPLOYMENT_FILE, KNOWN_KEYS_FILE, POLICY_FILE, DEVELOPMENT_MARK)
 """What every node gets a copy of, beside the keys."""
 
@@ -154,6 +157,7 @@ class Cluster:
                 command=self.weed.command,
                 ready=lambda: self.weed.answers(self.admin),
                 folder=self.weed.folder,
+                patience_s=_STORE_END_S,
             ),
         }
 
