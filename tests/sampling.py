@@ -63,7 +63,7 @@ def some(cases: Sequence[T], count: int) -> list[T]:
     """
     if ALL or count >= len(cases):
         return list(cases)
-    chance = random.Random(f"{SEED} {len(cases)}")
+    chance = random.Random(f"{SEED} {len(cases)} {cases[0]}")
     return [cases[number] for number in sorted(chance.sample(range(len(cases)), count))]
 
 
