@@ -1,7 +1,7 @@
 """Whom we trust when we ask a witness or an authority over TLS.
 
 Does: gives one context for all requests of a process. Reading the list of certificates takes longer
-than an exchange on the same machine, and there are several exchanges a second under load. Refuses
+than an exchange on the same machine, and every checkpoint is an exchange with everybody. Refuses
 to let the environment add a certificate: what `SSL_CERT_FILE` says is another program's affair.
 """
 
