@@ -25,7 +25,7 @@ from tests.service.attested_maker import Attested, make_attested
 from tests.service.server_process import ServerProcess
 from tests.tools import require_tool
 
-ROUNDS = int(os.environ.get("CRASH_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "12"))
 LONGEST_LOAD_S = 1.5
 LONGEST_START_S = 1.5
 DIE_EARLY = 0.15
