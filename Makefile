@@ -46,11 +46,12 @@ $(STAMP): requirements.lock pyproject.toml
 run: venv ## Serve the demo on 127.0.0.1:8000 (embedded default, development keys, demo data)
 	@$(BIN)/fengni demo
 
-test: venv tools ## Run every test, with the system tools and judges they need
+test: venv tools ## Run every test, with the system tools and judges they need (a sample of some)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-long: venv tools ## Run the faults on the local cluster, every one of them, and repeated kills
-	@FAULTS=all CRASH_ROUNDS=200 $(BIN)/python -m pytest $(ARGS) tests/cluster tests/crash
+test-long: venv tools ## Run all of what `make test` samples: every fault, repeated kills, SAMPLE=all
+	@FAULTS=all CRASH_ROUNDS=200 SAMPLE=all $(BIN)/python -m pytest $(ARGS) tests/cluster tests/crash
+	@SAMPLE=all $(BIN)/python -m pytest $(ARGS) -m sampled tests
 
 cover: venv tools ## Run every test under branch coverage: 100 % in evidence, 90 % elsewhere
 	@rm -f .coverage .coverage.*

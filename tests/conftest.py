@@ -1,6 +1,7 @@
 """What all tests share: Hypothesis profiles, foreign material, database and S3 servers."""
 
 import os
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from storage.db.engine import migrate
+from tests import sampling
 from tests.postgres import PostgresServer, embedded_binaries, running, system_binaries
 from tests.stores.ceph import Ceph, running_ceph
 from tests.stores.weed import Weed, running_weed
@@ -20,6 +22,15 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# A test may start dozens of processes: none of them compiles the same modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+def pytest_report_header() -> str:
+    """Say what is sampled, so that a failure can be repeated."""
+    return sampling.described()
 
 
 @pytest.fixture(scope="session")

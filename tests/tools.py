@@ -17,6 +17,8 @@ JUDGES_BIN = ROOT / ".venv-judges" / "bin"
 VERIFIER_PYTHON = ROOT / ".venv-verifier" / "bin" / "python"
 VENV_BIN = ROOT / ".venv" / "bin"
 NODE_MODULES = ROOT / "tests" / "judges" / "node" / "node_modules"
+GO_CACHE = JUDGES_BIN.parent / "go-cache"
+"""Of all Go programs: each alone would compile Go's own library again."""
 GO_SOURCES = Path("/usr/share/gocode/src")
 
 

@@ -77,7 +77,9 @@ def monitor(  # noqa: PLR0913, PLR0917  the parameters are the options
                 lambda: system_clock().timestamp(),
             )
             if once:
-                return _look(following, tell, whole=True)
+                status, said = _look(following, whole=True)
+                tell(said)
+                return status
             return _follow(following, tell, every_s, whole_every_s)
     except OSError as error:
         raise Misused(f"The state {state} cannot be used: {error.strerror}.") from error
@@ -92,7 +94,8 @@ def _follow(
     try:
         while True:
             whole = time.monotonic() >= whole_at
-            status = _look(following, tell, whole=whole)
+            status, said = _look(following, whole=whole)
+            tell(said)  # after the status is known: somebody may end it on reading this
             if whole and status != UNDECIDED:
                 whole_at = time.monotonic() + whole_every_s
             time.sleep(every_s)
@@ -100,19 +103,16 @@ def _follow(
         return status
 
 
-def _look(following: "Monitor", tell: "Callable[[Look | str], None]", *, whole: bool) -> int:
+def _look(following: "Monitor", *, whole: bool) -> "tuple[int, Look | str]":
     from service.monitor.source import Unreachable
 
     try:
         look = following.look(whole=whole)
     except Unreachable as error:
-        tell(str(error))
-        return UNDECIDED
+        return UNDECIDED, str(error)
     except Undecided as error:
-        tell(error.detail)
-        return UNDECIDED
-    tell(look)
-    return NO if look.findings else OK
+        return UNDECIDED, error.detail
+    return (NO if look.findings else OK), look
 
 
 def _pinned(path: Path, origin: str | None, memory: "Memory") -> "Callable[[], KnownLog]":

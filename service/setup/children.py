@@ -42,6 +42,7 @@ class Program:
         end: the signal that ends it with its own children, without `SIG`; it also gets it when
             its parent dies.
         account: user and group under which it runs; None for this process's own.
+        patience_s: how long its end is waited for before it is killed.
     """
 
     command: tuple[str, ...]
@@ -49,6 +50,7 @@ class Program:
     folder: Path
     end: str = "TERM"
     account: tuple[int, int] | None = None
+    patience_s: float = _END_TIMEOUT_S
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -71,6 +73,11 @@ class _Child:
     def end(self) -> signal.Signals:
         """What asks it to end."""
         return signal.Signals[f"SIG{self.program.end if self.program else 'TERM'}"]
+
+    @property
+    def patience_s(self) -> float:
+        """How long its end is waited for."""
+        return self.program.patience_s if self.program else _END_TIMEOUT_S
 
 
 class Children:
@@ -95,7 +102,7 @@ class Children:
         trace: TracebackType | None,
     ) -> None:
         for child in reversed(self._running.values()):
-            _end(child.process, child.end)
+            _end(child.process, child.end, child.patience_s)
 
     def start(
         self,
@@ -224,13 +231,13 @@ class Children:
         return self._log_folder / f"{name}.log"
 
 
-def _end(child: subprocess.Popen[bytes], how: signal.Signals) -> None:
+def _end(child: subprocess.Popen[bytes], how: signal.Signals, patience_s: float) -> None:
     """Ask politely, wait, then insist."""
     if child.poll() is not None:
         return
     child.send_signal(how)
     try:
-        child.wait(_END_TIMEOUT_S)
+        child.wait(patience_s)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -70,6 +70,9 @@ _KEYS = "fengni_keys"
 _FILE = "cluster.json"
 _LOWEST_PORT, _PORTS = 15_000, 15_000
 _NOWHERE = "http://127.0.0.1:1"  # until the processes say where they listen
+_STORE_END_S = 2.0
+"""Its filer would wait 15 s for the S3 server beside it, in vain; what it answered is synced."""
+
 _FIXED = (DEPLOYMENT_FILE, KNOWN_KEYS_FILE, POLICY_FILE, DEVELOPMENT_MARK)
 """What every node gets a copy of, beside the keys."""
 
@@ -152,6 +155,7 @@ class Cluster:
                 command=self.weed.command,
                 ready=lambda: self.weed.answers(self.admin),
                 folder=self.weed.folder,
+                patience_s=_STORE_END_S,
             ),
         }
 

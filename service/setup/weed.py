@@ -135,9 +135,11 @@ class WeedPlace:
             f"-master.port={ports['master']}",
             f"-master.port.grpc={ports['master.grpc']}",
             "-master.volumeSizeLimitMB=1024",
+            "-master.electionTimeout=1s",  # the only master waits so long for others at a restart
             f"-volume.port={ports['volume']}",
             f"-volume.port.grpc={ports['volume.grpc']}",
             "-volume.max=2000",
+            "-volume.preStopSeconds=0",  # there is no other volume server to be told
             "-filer",
             f"-filer.port={ports['filer']}",
             f"-filer.port.grpc={ports['filer.grpc']}",

@@ -16,6 +16,7 @@ import httpx
 from evidence.errors import TimestampInvalid
 from evidence.timestamp import make_request
 from evidence.timestamp.reading import MAX_RESPONSE_BYTES, read_token
+from service.transparency.tls import trusted
 
 QUERY: Final = "application/timestamp-query"
 REPLY: Final = "application/timestamp-reply"
@@ -53,7 +54,7 @@ def _post(url: str, query: bytes, timeout_s: float) -> bytes:
     deadline = time.monotonic() + timeout_s
     try:
         with (
-            httpx.Client(timeout=timeout_s, trust_env=False) as http,
+            httpx.Client(timeout=timeout_s, trust_env=False, verify=trusted()) as http,
             http.stream("POST", url, content=query, headers={"Content-Type": QUERY}) as answer,
         ):
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()

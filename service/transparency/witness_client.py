@@ -20,6 +20,7 @@ from evidence.errors import NoteInvalid
 from evidence.tlog.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from evidence.tlog.cosignature import verify_cosignature
 from evidence.tlog.note import NoteSignature, VerifierKey, parse_signature_line
+from service.transparency.tls import trusted
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_ATTEMPTS: Final = 3  # a size learned by 409 can be old again when others submit for us too
@@ -147,7 +148,7 @@ def latest(
 
 
 def _http(witness: WitnessAddress, timeout_s: float) -> httpx.Client:
-    return httpx.Client(base_url=witness.url, timeout=timeout_s, trust_env=False)
+    return httpx.Client(base_url=witness.url, timeout=timeout_s, trust_env=False, verify=trusted())
 
 
 def _request(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:

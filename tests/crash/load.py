@@ -229,7 +229,7 @@ def _read(client: Client) -> None:
             ledger.faults.append(f"other bytes were read of {capture}")
     elif answer.status_code != 409:  # not stored yet
         client.fault("reading", answer)
-    if chance.random() < 0.1:
+    if chance.random() < 0.1 or not ledger.exported:  # one at least, in however few rounds
         _export(client, chance.sample(known, min(len(known), 2)))
 
 

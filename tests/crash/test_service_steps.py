@@ -21,6 +21,7 @@ from storage.objects.local import LocalObjects
 from storage.staging.folder import StagingFolder
 from tests.crash import walker
 from tests.crash.walker import DIED, STEPS, Walk, go, until
+from tests.sampling import sampled
 from tests.service.deployment_maker import PHOTO, Made, make_deployment
 from tests.service.test_captures import announce, custody, get, send
 from tests.service.test_exports import known_keys
@@ -71,7 +72,7 @@ def check(made: Made, client: TestClient[Any], walk: Walk, package: bytes) -> No
     assert [finding for log in check_logs(made.settings) for finding in log.findings] == []
 
 
-@pytest.mark.parametrize("step", STEPS)
+@sampled("step", list(STEPS), count=4, ids=list(STEPS))
 def test_what_a_kill_left_half_done_is_finished(made: Made, walk: Walk, step: str) -> None:
     """Whatever lay between two steps, the sender who repeats gets all of it, and nothing twice."""
     die(walk, step)

@@ -12,6 +12,7 @@ import pytest
 
 from storage.log.heads import FileHead
 from tests.e2e.demo_process import DemoProcess, Ran
+from tests.sampling import sampled
 from tests.tools import ROOT, VERIFIER_PYTHON, require_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -127,8 +128,8 @@ def test_doctor_finds_nothing_wrong(demo: DemoProcess, sealed: Sealed) -> None:
     assert sealed.id
 
 
-@pytest.mark.parametrize(
-    ("target", "command", "word"),
+@sampled(
+    "target, command, word",
     [
         ("object", "doctor", "objects.bytes"),
         ("row", "log fsck", "leaf_differs"),
@@ -141,6 +142,7 @@ def test_doctor_finds_nothing_wrong(demo: DemoProcess, sealed: Sealed) -> None:
         ("cosignature", "doctor", "witness.cosignatures"),
         ("text", "log fsck", "text_unreadable"),
     ],
+    count=4,
 )
 def test_the_named_command_notices_a_flipped_byte(
     demo: DemoProcess, sealed: Sealed, target: str, command: str, word: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.evidence.package_maker import PHOTO
-from tests.tools import ROOT, require_tool
+from tests.tools import GO_CACHE, ROOT, require_tool
 from tests.vectors.packages.regenerate import OTHER_PHOTO
 
 VECTORS = ROOT / "tests" / "vectors" / "packages"
@@ -27,7 +27,8 @@ def zipjudge(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that extracts with the ZIP reader of Go's standard library."""
     folder = tmp_path_factory.mktemp("zipjudge")
     environment = os.environ | {
-        "GOCACHE": str(folder / "cache"),
+        "GOCACHE": str(GO_CACHE),
+        "CGO_ENABLED": "0",
         "GOPATH": str(folder / "path"),
         "GOPROXY": "off",
         "GOTOOLCHAIN": "local",

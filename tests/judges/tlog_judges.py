@@ -16,9 +16,15 @@ from typing import Any
 
 from evidence.tlog.checkpoint import parse_checkpoint_body
 from evidence.tlog.note import COSIGNATURE_ED25519, ED25519, ML_DSA_44, VerifierKey, parse_note
-from tests.tools import JUDGES_BIN, ROOT, require_go_mod_sources, require_path, require_tool
+from tests.tools import (
+    GO_CACHE,
+    JUDGES_BIN,
+    ROOT,
+    require_go_mod_sources,
+    require_path,
+    require_tool,
+)
 
-GO_CACHE = JUDGES_BIN.parent / "go-cache"
 HERE = ROOT / "tests" / "judges"
 
 

@@ -1,20 +1,49 @@
 """A real deployment behind an in-process client."""
 
+import shutil
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar.testing import TestClient
 
 from service.app import create_app
 from tests.service.deployment_maker import Made, make_deployment
 
+TEMPLATE_LIFE_S = 1200
+"""Its tokens live for an hour."""
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Made]:
+    """An unused deployment to copy, made anew before its tokens are old."""
+    kept: list[tuple[float, Made]] = []
+
+    def newest() -> Made:
+        """The one to copy now."""
+        if not kept or time.monotonic() > kept[-1][0] + TEMPLATE_LIFE_S:
+            folder = tmp_path_factory.mktemp("template") / "deployment"
+            kept.append((time.monotonic(), make_deployment(folder)))
+        return kept[-1][1]
+
+    return newest
+
 
 @pytest.fixture
-def made(tmp_path: Path) -> Made:
-    """A fresh deployment of two organs."""
-    return make_deployment(tmp_path / "deployment")
+def made(template: Callable[[], Made], tmp_path: Path) -> Made:
+    """A fresh deployment of two organs: a copy of one that was never used, with its keys."""
+    unused, folder = template(), tmp_path / "deployment"
+    shutil.copytree(unused.settings.folder, folder)
+    return Made(
+        settings=msgspec.structs.replace(unused.settings, folder=folder),
+        deployment=unused.deployment,
+        parties={organ: replace(party) for organ, party in unused.parties.items()},
+        tokens=dict(unused.tokens),
+    )
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from service.scrub.holdings import take_up
 from storage.db.engine import Database
 from storage.db.tables import holdings, metadata
 from storage.objects.local import LocalObjects
+from tests.sampling import sampled
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.kept_deployment import LOG, Kept, use
 from tests.service.truth_maker import differences
@@ -33,6 +34,8 @@ COLUMNS = [
     if table.name not in ELSEWHERE
 ]
 NAMES = [f"{table.name}.{column.name}" for table, column in COLUMNS]
+SOME = sampled("table, column", COLUMNS, count=1, ids=NAMES, group=lambda case: case[0].name)
+"""A column of each table, and every one in `make test-long`."""
 
 UNNOTICED = {
     "cosignatures.received_at": "our word for when it came: the witness's own time is signed;"
@@ -124,7 +127,7 @@ def fill(kept: Kept, table: Table) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=NAMES)
+@SOME
 def test_a_changed_value_is_noticed(kept: Kept, table: Table, column: Column[object]) -> None:
     """Every column but those named above; and those are invisible indeed."""
     fill(kept, table)
@@ -136,7 +139,7 @@ WORST = {int: "4611686018427387904", str: "'ÿ'", bytes: "x''"}
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=NAMES)
+@SOME
 def test_a_value_that_is_none_breaks_nothing(
     kept: Kept, table: Table, column: Column[object]
 ) -> None:

@@ -12,11 +12,13 @@ from schemathesis import Case
 from schemathesis.core.result import Ok
 
 from service.app import ROUTES
+from tests.sampling import ALL
 from tests.service.deployment_maker import Made, bearer, wire
 from tests.service.test_captures import get, seal
 
 Client = TestClient[Any]
-EXAMPLES = 30
+EXAMPLES = 30 if ALL else 8
+"""Requests for each operation."""
 METHODS = {"get", "post", "put"}
 
 
@@ -111,6 +113,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: Client) -> None:
     assert "/v1/captures/{capture}/content" in answer.text
 
 
+@pytest.mark.sampled
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
 def test_nothing_that_fits_the_description_makes_the_server_fail(

@@ -43,6 +43,7 @@ from storage.db.engine import Database
 from storage.errors import LogRolledBack
 from storage.log import Log, OpenLog
 from tests.postgres import PostgresServer
+from tests.sampling import sampled
 from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import AUDIENCE, Made
 from tests.service.test_attesting import wait_for
@@ -372,8 +373,8 @@ run(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize(
-    "step", ["create_log", "_succession", "enrol", "_renew_known_keys", "write_deployment"]
+@sampled(
+    "step", ["create_log", "_succession", "enrol", "_renew_known_keys", "write_deployment"], count=2
 )
 def test_a_killed_succession_goes_on(on_either: Attested, step: str) -> None:
     """Wherever it was killed the old log is still the organ's; again, there is one beginning."""

@@ -122,7 +122,9 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("change", "table", "index", "expected"), ROWS)
+@pytest.mark.parametrize(
+    ("change", "table", "index", "expected"), ROWS, ids=[f"row{one}" for one in range(len(ROWS))]
+)
 def test_a_changed_row_is_found(
     place: Place, change: str, table: str, index: int, expected: set[tuple[str, str]]
 ) -> None:

@@ -11,6 +11,7 @@ before it said; one that takes something away says its own number, and comes a r
 """
 
 import re
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -37,8 +38,9 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+@cache
 def newest_revision() -> str:
-    """The revision that this version of the program needs."""
+    """The revision that this version of the program needs; every migration is read for it, once."""
     return ScriptDirectory.from_config(_config()).get_current_head() or ""
 
 
