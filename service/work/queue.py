@@ -20,6 +20,9 @@ from service.law.refusals import LeaseLost
 from storage.db.inserting import insert_rows
 from storage.db.tables import outbox
 
+SCRUB = "scrub"
+"""The kind of work that re-hashes a sample of an organ's contents; one piece for each log."""
+
 _FIRST_PAUSE_S = 1
 LONGEST_PAUSE_S = 15 * 60
 
@@ -285,6 +288,12 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     if len(still_leased(connection, pieces)) != len(pieces):
         raise LeaseLost("Another worker has taken this work over.")
     connection.execute(delete(outbox).where(outbox.c.id.in_([piece.id for piece in pieces])))
+
+
+def has_piece(connection: Connection, log: str, kind: str) -> bool:
+    """Whether any piece of a kind is there for a log, in whatever state."""
+    found = select(outbox.c.id).where(outbox.c.log == log, outbox.c.kind == kind).limit(1)
+    return connection.execute(found).scalar_one_or_none() is not None
 
 
 def drop_pieces(connection: Connection, log: str, subject: str) -> None:
