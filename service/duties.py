@@ -25,7 +25,7 @@ from service.logs import get_logger
 from service.scrub import Bounds, scrub_organ
 from service.scrub.last import first_stored, last_scrub
 from service.webhooks.deliveries import purge_deliveries
-from service.work.queue import SCRUB, Piece, add_pieces, finish_piece, has_piece
+from service.work.queue import SCRUB, Piece, add_pieces, begin_again, finish_piece, has_piece
 from service.work.worker import Failures, Task
 from storage.errors import StorageError
 
@@ -88,12 +88,19 @@ class Duties:
         return {}
 
     def _ask(self, organ: Organ, at: datetime) -> int:
-        """Leave the piece of a scrub behind if one is due and none is there (1)."""
+        """Leave the piece of a scrub behind if one is due and none is there (1).
+
+        One that was given up begins again after a period.
+        """
         with self._context.db.read() as connection:
             self._show(connection, organ)
             there = has_piece(connection, organ.log_id, SCRUB)
-            if there or not self._is_due(connection, organ, at):
+            if not self._is_due(connection, organ, at):
                 return 0
+        if there:
+            before = at - timedelta(seconds=self._context.settings.scrub_every_s)
+            with self._context.db.write() as connection:
+                return begin_again(connection, organ.log_id, SCRUB, before, at)
         try:
             with self._context.db.write() as connection:
                 add_pieces(
@@ -104,9 +111,8 @@ class Duties:
                     subjects=[SCRUB],
                     at=at,
                 )
-        except (IntegrityError, StorageError) as error:
-            _log.info("scrub_asked_elsewhere", log=organ.log_id, error=type(error).__name__)
-            return 0
+        except IntegrityError:
+            return 0  # another node was faster
         return 1
 
     def _is_due(self, connection: Connection, organ: Organ, at: datetime) -> bool:

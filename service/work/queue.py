@@ -290,6 +290,25 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
     connection.execute(delete(outbox).where(outbox.c.id.in_([piece.id for piece in pieces])))
 
 
+def begin_again(connection: Connection, log: str, kind: str, before: datetime, at: datetime) -> int:
+    """Let pieces of a log and kind that were given up before a time wait again; returns how many.
+
+    Args:
+        connection: in a write transaction.
+        log: id of the log.
+        kind: of the work.
+        before: given up at the latest then, UTC.
+        at: now, UTC.
+    """
+    given_up = (outbox.c.log == log, outbox.c.kind == kind, outbox.c.state == State.FAILED.value)
+    begun = connection.execute(
+        update(outbox)
+        .where(*given_up, outbox.c.due_at <= before)
+        .values(state=State.WAITING.value, attempts=0, due_at=at)
+    )
+    return begun.rowcount
+
+
 def has_piece(connection: Connection, log: str, kind: str) -> bool:
     """Whether any piece of a kind is there for a log, in whatever state."""
     found = select(outbox.c.id).where(outbox.c.log == log, outbox.c.kind == kind).limit(1)
