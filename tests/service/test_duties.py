@@ -11,6 +11,8 @@ from sqlalchemy import Connection, select, update
 
 from service import duties, scrub
 from service.app import create_app
+from service.captures.uploads import Inbox
+from service.client.failures import ServerRefused
 from service.context import Context, open_context
 from service.deployment_file import Places
 from service.doctor import examine
@@ -23,7 +25,7 @@ from storage.db.engine import Database
 from storage.db.tables import deliveries, exports, outbox
 from tests.service.deployment_maker import Made
 from tests.service.retention_maker import Clock, clocked
-from tests.service.test_captures import seal
+from tests.service.test_captures import announce, seal, send
 from tests.service.test_exports import ask, fetch
 from tests.service.test_s3_service import stated
 from tests.service.test_scrub import scrubbed
@@ -148,7 +150,7 @@ def test_a_package_goes_without_a_further_export(
         fetch(client, made, location)
         folder = Places(made.settings.folder).exports
         assert len(list(folder.glob("*.zip"))) == 1
-        db = Database(f"sqlite:///{Places(made.settings.folder).database}")
+        db = Database(Places(made.settings.folder).database_url)
         with db.write() as connection:
             past = datetime.now(UTC) - timedelta(seconds=1)
             connection.execute(update(exports).values(expires_at=past))
@@ -197,3 +199,21 @@ def test_ended_deliveries_go_and_the_others_stay(made: Made) -> None:
         context.close()
     assert left == {"delivered-new", "sent-again", "tried"}
     assert work_left == {"sent-again", "tried"}
+
+
+def test_content_that_comes_too_early_is_answered_honestly(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an organ takes up what was left, no witness is blamed, and a client asks again."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "begin", lambda *_: None)
+        with TestClient(create_app(made.settings)) as client:
+            signed = made.parties["county-a"].capture()
+            assert announce(client, made, signed).status_code == 200
+            early = send(client, made, signed.id)
+            assert (early.status_code, early.json()["code"]) == (503, "not_begun")
+            assert early.headers["retry-after"] == "1"
+    told = ServerRefused("", status=503, code="not_begun", retry_after_s=1.0)
+    assert told.passing
+    with TestClient(create_app(made.settings)) as client:
+        assert send(client, made, signed.id).status_code == 201
