@@ -23,9 +23,10 @@ from service.context import Context, Organ
 from service.exports.workflow import expire_packages
 from service.logs import get_logger
 from service.scrub import Bounds, scrub_organ
-from service.scrub.last import first_stored, last_scrub
+from service.scrub.last import SCRUB, first_stored, last_scrub
 from service.webhooks.deliveries import purge_deliveries
-from service.work.queue import SCRUB, Piece, add_pieces, begin_again, finish_piece, has_piece
+from service.work.counts import has_piece
+from service.work.queue import Piece, add_pieces, begin_again, finish_piece
 from service.work.worker import Failures, Task
 from storage.errors import StorageError
 

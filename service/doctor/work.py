@@ -34,10 +34,11 @@ from service.exports.packages import Package, Packages
 from service.exports.queries import EXPORT, ExportState
 from service.law.permissions import Scope
 from service.retention.deeds import DISPOSE
+from service.scrub.last import SCRUB
 from service.settings import Settings
 from service.stores import open_staging
 from service.webhooks.deliveries import WEBHOOK
-from service.work.queue import LONGEST_PAUSE_S, SCRUB, State
+from service.work.queue import LONGEST_PAUSE_S, State
 from storage import records
 from storage.db.engine import Database, value_faults
 from storage.db.tables import (

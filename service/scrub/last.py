@@ -14,6 +14,9 @@ from evidence.statement import parse_statement
 from storage import records
 from storage.db.tables import records as record_rows
 
+SCRUB = "scrub"
+"""The kind of work that scrubs an organ; there is one piece for each log at most."""
+
 
 def last_scrub(connection: Connection, logs: Sequence[str]) -> datetime | None:
     """When the last scrub of an organ ended, UTC; None where none did.

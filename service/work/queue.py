@@ -20,9 +20,6 @@ from service.law.refusals import LeaseLost
 from storage.db.inserting import insert_rows
 from storage.db.tables import outbox
 
-SCRUB = "scrub"
-"""The kind of work that re-hashes a sample of an organ's contents; one piece for each log."""
-
 _FIRST_PAUSE_S = 1
 LONGEST_PAUSE_S = 15 * 60
 
@@ -291,15 +288,7 @@ def finish_pieces(connection: Connection, pieces: Sequence[Piece]) -> None:
 
 
 def begin_again(connection: Connection, log: str, kind: str, before: datetime, at: datetime) -> int:
-    """Let pieces of a log and kind that were given up before a time wait again; returns how many.
-
-    Args:
-        connection: in a write transaction.
-        log: id of the log.
-        kind: of the work.
-        before: given up at the latest then, UTC.
-        at: now, UTC.
-    """
+    """As `revive_pieces`, whatever pieces failed of, if they were due before a time."""
     given_up = (outbox.c.log == log, outbox.c.kind == kind, outbox.c.state == State.FAILED.value)
     begun = connection.execute(
         update(outbox)
@@ -307,12 +296,6 @@ def begin_again(connection: Connection, log: str, kind: str, before: datetime, a
         .values(state=State.WAITING.value, attempts=0, due_at=at)
     )
     return begun.rowcount
-
-
-def has_piece(connection: Connection, log: str, kind: str) -> bool:
-    """Whether any piece of a kind is there for a log, in whatever state."""
-    found = select(outbox.c.id).where(outbox.c.log == log, outbox.c.kind == kind).limit(1)
-    return connection.execute(found).scalar_one_or_none() is not None
 
 
 def drop_pieces(connection: Connection, log: str, subject: str) -> None:

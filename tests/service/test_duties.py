@@ -19,12 +19,14 @@ from service.doctor import examine
 from service.duties import Duties
 from service.scrub import Bounds
 from service.scrub.holdings import Holding
+from service.scrub.last import SCRUB
 from service.webhooks.deliveries import DELIVERED, PENDING, WEBHOOK, purge_deliveries
-from service.work.queue import SCRUB, Piece, State, add_pieces, hand_over, take
+from service.work.queue import Piece, State, add_pieces, hand_over, take
 from storage.db.engine import Database
 from storage.db.tables import deliveries, exports, outbox
 from tests.service.deployment_maker import Made
 from tests.service.retention_maker import Clock, clocked
+from tests.service.server_process import ServerProcess
 from tests.service.test_captures import announce, seal, send
 from tests.service.test_exports import ask, fetch
 from tests.service.test_s3_service import stated
@@ -39,12 +41,12 @@ def runs(made: Made) -> int:
     return sum(one.body["check"] == "scrub" for one in stated(made, "check"))
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool], pause_s: float = 0.05) -> None:
     """In bounded time."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(pause_s)
 
 
 def begin(context: Context) -> Piece:
@@ -217,3 +219,27 @@ def test_content_that_comes_too_early_is_answered_honestly(
     assert told.passing
     with TestClient(create_app(made.settings)) as client:
         assert send(client, made, signed.id).status_code == 201
+
+
+def test_a_killed_scrub_is_made_by_the_next_process(made: Made) -> None:
+    """Kill -9 while it runs: the next start makes the run, states it once, and leaves no work."""
+    with TestClient(create_app(made.settings)) as client:
+        for number in range(60):
+            seal(client, made, b"content %d" % number)
+    db = Database(Places(made.settings.folder).database_url)
+
+    def state() -> str | None:
+        query = select(outbox.c.state).where(outbox.c.kind == SCRUB, outbox.c.log == LOG)
+        with db.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    time.sleep(1)
+    with ServerProcess(made.settings.folder, scrub_every_s=1) as server:
+        server.start()
+        wait_until(lambda: state() == "leased", pause_s=0.002)
+        server.kill()
+        assert (runs(made), state()) == (0, "leased")
+        server.start()
+        wait_until(lambda: runs(made) > 0 and state() is None)
+        assert runs(made) == 1
+    db.close()
