@@ -6,6 +6,7 @@ on every node, and after a rebuild.
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 
 from sqlalchemy import Connection, func, select
 
@@ -54,5 +55,5 @@ def _last_in(connection: Connection, log: str) -> datetime | None:
         except EvidenceError:
             continue  # fsck names it
         if said.body.get("check") == "scrub":
-            return row.received_at
+            return cast("datetime", row.received_at)
     return None

@@ -18,7 +18,7 @@ from service.deployment_file import Places
 from service.doctor import examine
 from service.duties import Duties
 from service.scrub import Bounds
-from service.scrub.holdings import Holding
+from service.scrub.holdings import Holding, note
 from service.scrub.last import SCRUB
 from service.webhooks.deliveries import DELIVERED, PENDING, WEBHOOK, purge_deliveries
 from service.work.queue import Piece, State, add_pieces, hand_over, take
@@ -128,7 +128,6 @@ def test_a_run_that_a_bound_ends_notes_each_content_once(
         for content in (b"one", b"two", b"three", b"four"):
             seal(client, made, content)
     noted: list[int] = []
-    note = scrub.note
 
     def count(
         connection: Connection, looked_at: Sequence[tuple[Holding, str]], at: datetime
