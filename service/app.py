@@ -37,6 +37,7 @@ from service.captures.uploads import Inbox
 from service.captures.workflow import Ingest
 from service.context import Context, Organ, fresh_id, open_context
 from service.deployment_file import Deployment, database_url
+from service.duties import Duties
 from service.edge import AnyRequest, Deadline, Edge, answer_options, exception_handlers
 from service.exports.routes import get_export, get_package, post_export
 from service.exports.workflow import Exporting
@@ -231,9 +232,11 @@ def _begin_to_work(
 
     confirming = Confirming(context, begin)
     inspecting = Inspecting(context, reading, sandbox).task(sealing)
-    engine = None
+    engine = duties = None
     if kind == WORKER or _works_here(context.settings, context.deployment):
-        engine = _engine(context, kind, (ingest.task(), inspecting), confirming.working_logs)
+        duties = Duties(context)
+        tasks = (ingest.task(), inspecting, duties.task())
+        engine = _engine(context, kind, tasks, confirming.working_logs)
     announcing = Announcing()
     opening.callback(announcing.close)
     arrivals = Arrivals(context.db, _nothing if engine is None else engine.wake)
@@ -250,7 +253,7 @@ def _begin_to_work(
     opening.callback(adopting.close)
     attesting = Attesting(context, published)
     following = None if engine is None else Following(context, engine.wake)
-    for started in (engine, attesting, following):
+    for started in (engine, attesting, following, duties):
         if started is not None:
             started.start()
             opening.callback(started.close)
@@ -310,7 +313,7 @@ def _engine(
     Args:
         context: everything that is open.
         kind: of the process.
-        tasks: those that share something with the rest of the process: storing, inspecting.
+        tasks: those that share something with the rest of the process.
         logs: ids of the logs whose work may be done now; None for all.
     """
     every = [

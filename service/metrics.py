@@ -26,6 +26,7 @@ class Metrics:
         "queued",
         "request_seconds",
         "requests",
+        "scrub_last",
         "scrubbed",
         "silent",
         "timestamps_owed",
@@ -98,6 +99,12 @@ class Metrics:
             "fengni_nodes",
             "Processes that do background work and have spoken lately, as of this reading.",
             ("kind",),
+            registry=self._registry,
+        )
+        self.scrub_last = Gauge(
+            "fengni_scrub_last_seconds",
+            "Unix time of the log's last scrub, or of its first content before there was one.",
+            ("log",),
             registry=self._registry,
         )
         scrubbed = "Contents that a scrub looked at."

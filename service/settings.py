@@ -89,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             on PostgreSQL.
         webhooks_private: whether webhooks may lead to loopback and private addresses, and over
             plain http.
+        webhooks_kept_s: how long a delivery that ended stays, to be seen and sent again.
         work_kept_s: how long a workflow that ended stays for people to see.
         work_attempts: after how many attempts a piece of work is shown as failed.
         inspect_workers: how many contents are inspected at once; with 0 their inspection waits.
@@ -114,6 +115,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         s3_timeout_s: how long connecting to the server, and each wait for bytes, may take.
         scrub_bytes: so many bytes at most are re-hashed in one run of `fengni scrub`.
         scrub_s: so long at most one run re-hashes.
+        scrub_every_s: so often the workers scrub each organ's contents, counted from its last run,
+            whoever made it; 0 for never.
         second_folder: a second object store that is a directory, from which objects are repaired.
         second_s3_endpoint: a second object store that is a bucket: its server.
         second_s3_bucket: its bucket.
@@ -147,6 +150,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     export_kept_s: Seconds = 7 * 24 * 3600
     work: Literal["auto", "here", "elsewhere"] = "auto"
     webhooks_private: bool = False
+    webhooks_kept_s: Annotated[int, Meta(ge=1)] = 30 * 24 * 3600
     work_kept_s: Seconds = 24 * 3600
     work_attempts: Count = 8
     inspect_workers: Annotated[int, Meta(ge=0, le=64)] = 2
@@ -169,6 +173,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     s3_timeout_s: Annotated[int, Meta(ge=1, le=600)] = 30
     scrub_bytes: Annotated[int, Meta(ge=1)] = 64 * GIB
     scrub_s: Seconds = 4 * 3600
+    scrub_every_s: Annotated[int, Meta(ge=0)] = 24 * 3600
     second_folder: Path | None = None
     second_s3_endpoint: str | None = None
     second_s3_bucket: str | None = None

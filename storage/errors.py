@@ -17,6 +17,7 @@ Each class has a stable `code` that appears in problems, findings and logs.
     └── Unavailable                   unavailable           the store does not answer as it should
         ├── LeadershipLost            leadership_lost       another node sequences the log now
         ├── LogUnconfirmed            log_unconfirmed       no witness has told how far it was
+        ├── NotBegun                  not_begun             an earlier run's work is taken up first
         ├── LogUnanswered             log_unanswered        the log's leader did not answer in time
         ├── SyncFailed                sync_failed           the disk did not confirm; never retried
         └── DiskReserveReached        disk_reserve_reached  no room above the reserve
@@ -111,6 +112,12 @@ class LogUnconfirmed(Unavailable):
     """Too few witnesses have told how far the log was: nothing is signed, all can be read."""
 
     code = "log_unconfirmed"
+
+
+class NotBegun(Unavailable):
+    """What an earlier run left is still being taken up: nothing new is taken until that is done."""
+
+    code = "not_begun"
 
 
 class LogUnanswered(Unavailable):

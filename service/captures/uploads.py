@@ -32,7 +32,7 @@ from service.law.permissions import Holder
 from service.logs import get_logger
 from service.problems import Problem
 from storage import records
-from storage.errors import LogUnconfirmed, Unavailable
+from storage.errors import NotBegun, Unavailable
 from storage.objects import Staged
 from storage.staging import StagedWriter
 
@@ -187,7 +187,7 @@ class Inbox:
     def _require_begun(self, organ: Organ) -> None:
         if organ.id not in self._begun:
             organ.log.require_taking()
-            raise LogUnconfirmed("what an earlier run left is being taken up")
+            raise NotBegun("what an earlier run left is being taken up")
 
     def _require_free(self, capture: str) -> None:
         if capture in self._active:

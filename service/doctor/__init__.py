@@ -12,7 +12,7 @@ is tried on a scratch copy, a witness that does not answer is unknown.
 4. the object store: creates once, what really protects an object; a bucket's self-test, and the
    last one that the server stated in its log; every content that the log names is there, what is
    there is re-hashed, and what nobody names is reported; the rows of contents, and those of work,
-   fit what is logged
+   fit what is logged; retention that ended, holds that run, and the last scrub are told
 5. each time-stamp authority: stamps under the pinned root; what it stamped before still holds,
    and covers whatever is old enough; what it owes
 6. disk: space above the reserve
@@ -40,6 +40,7 @@ from service.deployment_file import (
 from service.doctor.attested import check_cosignatures, check_tokens
 from service.doctor.captures import check_captures
 from service.doctor.diagnosis import Answer, Diagnosis, Findings, failed, noted, passed
+from service.doctor.keeping import check_keeping
 from service.doctor.objects import check_kept
 from service.doctor.outside import (
     check_authority,
@@ -92,6 +93,7 @@ def examine(settings: Settings, at: datetime) -> list[Diagnosis]:
         found += _asked("objects", lambda: check_kept(settings, deployment.organs, db, at))
         found += _asked("captures", lambda: check_captures(settings, deployment.organs, db, at))
         found += _asked("work", lambda: check_work(settings, deployment, db, at))
+        found += _asked("retention", lambda: check_keeping(settings, deployment, db, at))
         stamps: list[Timestamp] = []
         for organ in deployment.organs:
             for one in organ.authorities:

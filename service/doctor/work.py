@@ -34,6 +34,7 @@ from service.exports.packages import Package, Packages
 from service.exports.queries import EXPORT, ExportState
 from service.law.permissions import Scope
 from service.retention.deeds import DISPOSE
+from service.scrub.last import SCRUB
 from service.settings import Settings
 from service.stores import open_staging
 from service.webhooks.deliveries import WEBHOOK
@@ -106,15 +107,15 @@ def _check_queue(connection: Connection, at: datetime) -> Findings:
         uploads.c.state == ContentState.ANNOUNCED.value,
     )
     told = exists().where(deliveries.c.log == outbox.c.log, deliveries.c.id == outbox.c.subject)
-    telling = outbox.c.kind == WEBHOOK
+    telling, scrubbing = outbox.c.kind == WEBHOOK, outbox.c.kind == SCRUB
     storing, exporting = outbox.c.kind == STORE, outbox.c.kind == EXPORT
     held = outbox.c.state == State.HELD.value
     wrongs = {
         "is of no kind that is done here": outbox.c.kind.not_in(
-            [STORE, INSPECT, STAMP, EXPORT, WEBHOOK, DISPOSE]
+            [STORE, INSPECT, STAMP, EXPORT, WEBHOOK, DISPOSE, SCRUB]
         ),
         "is in a state that does not exist": outbox.c.state.not_in([one.value for one in State]),
-        "is on a capture that is not logged": ~exporting & ~telling & ~logged,
+        "is on a capture that is not logged": ~exporting & ~telling & ~scrubbing & ~logged,
         "is on an export that nobody asked for": exporting & ~asked,
         "is on a delivery that is not there": telling & ~told,
         "waits for nothing that will come": held & ~(storing & announced),

@@ -98,6 +98,16 @@ class Packages:
         with disk_errors("removing a package"):
             self._path(package).unlink(missing_ok=True)
 
+    def here(self) -> list[str]:
+        """Ids of the exports whose packages lie in this node's folder."""
+        with disk_errors("listing packages"):
+            return [path.stem for path in self._folder.glob("*.zip")]
+
+    def remove_here(self, export: str) -> None:
+        """Let go of what lies in this node's folder; nothing is success."""
+        with disk_errors("removing a package"):
+            (self._folder / f"{export}.zip").unlink(missing_ok=True)
+
     def _path(self, package: Package) -> Path:
         return self._folder / f"{package.export}.zip"
 

@@ -120,6 +120,12 @@ def expired_exports(connection: Connection, at: datetime) -> list[Package]:
     return _packages(connection, exports.c.expires_at <= at)
 
 
+def is_expired(connection: Connection, export_id: str) -> bool:
+    """Whether it is noted that the package of an export is gone."""
+    state = connection.execute(select(exports.c.state).where(exports.c.id == export_id))
+    return state.scalar_one_or_none() == ExportState.EXPIRED.value
+
+
 def packages_with(connection: Connection, log: str, capture: str) -> list[Package]:
     """Packages that hold a capture's content."""
     holds = exports.c.captures.contains(capture, autoescape=True)

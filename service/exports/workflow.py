@@ -34,6 +34,7 @@ from service.exports.queries import (
     add_export,
     expired_exports,
     find_export,
+    is_expired,
     mark_expired,
     mark_ready,
 )
@@ -104,6 +105,26 @@ def packages_of(context: Context) -> Packages:
     return Packages(context.places.exports, context.staging)
 
 
+def expire_packages(context: Context) -> int:
+    """Remove packages that have been kept long enough; returns how many.
+
+    Any node removes them from staging that nodes share. What lies in a node's own folder that node
+    removes, whoever noted first that the time is over.
+    """
+    packages = packages_of(context)
+    with context.db.read() as connection:
+        gone = expired_exports(connection, context.clock())
+        mine = [one for one in packages.here() if is_expired(connection, one)]
+    for package in gone:
+        packages.remove(package)
+    for export in mine:
+        packages.remove_here(export)
+    if gone:
+        with context.db.write() as connection:
+            mark_expired(connection, [package.export for package in gone])
+    return len(gone)
+
+
 class Exporting:
     """Makes packages."""
 
@@ -117,7 +138,6 @@ class Exporting:
 
     def make(self, pieces: Sequence[Piece]) -> Failures:
         """Make the package of one export; see the module's procedure."""
-        self._expire()
         [piece] = pieces
         organ = self._context.organs[piece.organ]
         with self._context.db.read() as connection:
@@ -196,16 +216,6 @@ class Exporting:
         made = organ.admission.make("check", body)
         [receipt] = require_logged(organ.admission.submit_own([made]).result())
         return receipt.statement_id
-
-    def _expire(self) -> None:
-        """Remove packages that have been kept long enough."""
-        with self._context.db.read() as connection:
-            gone = expired_exports(connection, self._context.clock())
-        for package in gone:
-            packages_of(self._context).remove(package)
-        if gone:
-            with self._context.db.write() as connection:
-                mark_expired(connection, [package.export for package in gone])
 
 
 def _deeds(context: Context, organ: Organ, export: Export) -> list[Deed]:

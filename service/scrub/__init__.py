@@ -11,14 +11,14 @@
    the others can be bad at 95 % confidence. It names a report that lists every content.
 
 Does: one run, for each organ. Refuses: to state a sample that was cut short as whole; to mend in
-silence; to take bytes from the second store that are not the right ones. A kill loses one run's
-notes, and its contents come first again.
+silence; to take bytes from the second store that are not the right ones; to count twice: what a
+run looked at before it was killed is in no sample, and the next run goes on behind it.
 """
 
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -49,11 +49,13 @@ class Bounds:
         size_bytes: bytes.
         count: contents.
         seconds: time.
+        ended: asked after each content whether the process ends.
     """
 
     size_bytes: int
     count: int = _MOST
     seconds: float = 4 * 3600.0
+    ended: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,8 +107,12 @@ def scrub_once(context: Context, bounds: Bounds) -> list[Scrubbed]:
         SettingsInvalid: the second store's settings are wrong.
         StorageError: a log takes nothing now, or the database does not answer.
     """
-    second = open_second(context.settings, context.clock)
-    return [_Run(context, organ, second, bounds).run() for organ in context.organs.values()]
+    return [scrub_organ(context, organ, bounds) for organ in context.organs.values()]
+
+
+def scrub_organ(context: Context, organ: Organ, bounds: Bounds) -> Scrubbed:
+    """Do the steps of the module for one organ; raises as `scrub_once`."""
+    return _Run(context, organ, open_second(context.settings, context.clock), bounds).run()
 
 
 class _Run:
@@ -131,15 +137,17 @@ class _Run:
         with context.db.read() as connection:
             result = Scrubbed(organ=organ.id, population=count_of(connection, organ.id))
         while piece := self._next(result):  # 2
+            noted: list[tuple[Holding, str]] = []
             for one in piece:
                 outcome = self._look(one, result)
+                noted.append((one, outcome))
                 result.looked_at.append((one, outcome))
                 result.outcomes[outcome] += 1
                 context.metrics.scrubbed.labels(outcome).inc()
                 if self._is_enough(result):
                     break
             with context.db.write() as connection:  # else the same would come again
-                note(connection, result.looked_at[-len(piece) :], self._begun_at)
+                note(connection, noted, self._begun_at)
         if result.population:
             self._state(result)  # 5
         return result
@@ -154,6 +162,7 @@ class _Run:
     def _is_enough(self, result: Scrubbed) -> bool:
         bounds = self._bounds
         full = result.size_bytes >= bounds.size_bytes or time.monotonic() >= self._ends
+        full = full or bounds.ended()
         return bool(result.looked_at) and (
             full or len(result.looked_at) >= min(bounds.count, _MOST)
         )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, update
 
 from evidence.schema import format_time
 from service.deployment_file import OrganSettings
@@ -29,6 +29,7 @@ EXPORT_READY = "export.ready"
 ALARM = "log.alarm"
 PENDING = "pending"
 DELIVERED = "delivered"
+_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,28 @@ def mark_answered(
     if delivered_at is not None:
         values |= {"state": DELIVERED, "delivered_at": delivered_at}
     connection.execute(update(deliveries).where(deliveries.c.id == delivery_id).values(**values))
+
+
+def purge_deliveries(connection: Connection, before: datetime) -> int:
+    """Remove deliveries that ended before a time, in a write transaction; returns how many.
+
+    One that was given up ended when it was last tried; its piece of work goes with it. One that is
+    still tried, or is sent again, stays.
+    """
+    work = (
+        outbox.c.log == deliveries.c.log,
+        outbox.c.kind == WEBHOOK,
+        outbox.c.subject == deliveries.c.id,
+    )
+    given_up = exists().where(*work, outbox.c.state == State.FAILED.value, outbox.c.due_at < before)
+    answered = (deliveries.c.state == DELIVERED, deliveries.c.delivered_at < before)
+    ended = or_(and_(*answered, ~exists().where(*work)), given_up)
+    names = list(connection.execute(select(deliveries.c.id).where(ended).limit(_AT_ONCE)).scalars())
+    if names:
+        failed = (outbox.c.kind == WEBHOOK, outbox.c.state == State.FAILED.value)
+        connection.execute(delete(outbox).where(*failed, outbox.c.subject.in_(names)))
+        connection.execute(delete(deliveries).where(deliveries.c.id.in_(names)))
+    return len(names)
 
 
 def replay_delivery(connection: Connection, delivery_id: str, at: datetime) -> bool:

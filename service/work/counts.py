@@ -33,3 +33,9 @@ def count_pieces(connection: Connection) -> Mapping[tuple[str, str], int]:
         select(outbox.c.kind, outbox.c.state, func.count()).group_by(outbox.c.kind, outbox.c.state)
     )
     return {(kind, state): count for kind, state, count in rows}
+
+
+def has_piece(connection: Connection, log: str, kind: str) -> bool:
+    """Whether any piece of a kind is there for a log, in whatever state."""
+    found = select(outbox.c.id).where(outbox.c.log == log, outbox.c.kind == kind).limit(1)
+    return connection.execute(found).scalar_one_or_none() is not None

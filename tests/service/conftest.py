@@ -12,7 +12,9 @@ import pytest
 from litestar.testing import TestClient
 
 from service.app import create_app
+from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import Made, make_deployment
+from tests.service.kept_deployment import Kept, use
 
 TEMPLATE_LIFE_S = 1200
 """Its tokens live for an hour."""
@@ -68,3 +70,23 @@ def reopen(made: Made) -> Iterator[Callable[[], TestClient[Any]]]:
     yield again
     for one in opened:
         one.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def attested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attested]:
+    """A deployment whose witness and authority answer during all tests."""
+    made = make_attested(tmp_path_factory.mktemp("attested"))
+    with made.outside():
+        yield made
+
+
+@pytest.fixture(scope="module")
+def original(attested: Attested) -> Kept:
+    """The deployment, used and stopped."""
+    return use(attested)
+
+
+@pytest.fixture
+def kept(original: Kept, tmp_path: Path) -> Kept:
+    """A copy that the test may spoil."""
+    return original.copy(tmp_path / "deployment")

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,34 +20,14 @@ from service.truth.rebuild import rebuild_database
 from storage.db.engine import Database
 from storage.errors import IntegrityAlarm, LogRolledBack
 from tests.postgres import OWNER, PostgresServer
-from tests.service.attested_maker import Attested, make_attested
+from tests.service.attested_maker import Attested
 from tests.service.deployment_maker import bearer, make_deployment, wire
-from tests.service.kept_deployment import LOG, Kept, use
+from tests.service.kept_deployment import LOG, Kept
 from tests.service.test_captures import announce
 from tests.service.truth_maker import differences
 
 pytestmark = pytest.mark.slow
 Client = TestClient[Any]
-
-
-@pytest.fixture(scope="module")
-def attested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attested]:
-    """A deployment whose witness and authority answer during all tests."""
-    made = make_attested(tmp_path_factory.mktemp("attested"))
-    with made.outside():
-        yield made
-
-
-@pytest.fixture(scope="module")
-def original(attested: Attested) -> Kept:
-    """The deployment, used and stopped."""
-    return use(attested)
-
-
-@pytest.fixture
-def kept(original: Kept, tmp_path: Path) -> Kept:
-    """A copy that the test may spoil."""
-    return original.copy(tmp_path / "deployment")
 
 
 EVIDENCE = ("records", "texts", "public_keys", "checkpoints")

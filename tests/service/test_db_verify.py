@@ -1,7 +1,6 @@
 """`fengni db verify` names what somebody changed in the database, and believes who proves it."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,33 +10,12 @@ from service.app import create_app
 from service.cli import NO, OK, USAGE, run
 from service.tamper import Target, tamper
 from tests.postgres import PostgresServer
-from tests.service.attested_maker import Attested, make_attested
 from tests.service.deployment_maker import Made, make_deployment
-from tests.service.kept_deployment import LOG, Kept, use
+from tests.service.kept_deployment import LOG, Kept
 from tests.service.test_captures import announce, seal
 from tests.service.truth_maker import differences, told
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def attested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attested]:
-    """A deployment whose witness and authority answer during all tests."""
-    made = make_attested(tmp_path_factory.mktemp("attested"))
-    with made.outside():
-        yield made
-
-
-@pytest.fixture(scope="module")
-def original(attested: Attested) -> Kept:
-    """The deployment, used and stopped."""
-    return use(attested)
-
-
-@pytest.fixture
-def kept(original: Kept, tmp_path: Path) -> Kept:
-    """A copy that the test may spoil."""
-    return original.copy(tmp_path / "deployment")
 
 
 def test_a_sound_database_agrees(original: Kept, capsys: pytest.CaptureFixture[str]) -> None:

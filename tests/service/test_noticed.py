@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,29 +14,9 @@ from evidence.tlog.proof import parse_tlog_proof
 from service.app import create_app
 from service.key_files import log_signer
 from service.tamper import Target, tamper
-from tests.service.attested_maker import Attested, make_attested
+from tests.service.attested_maker import Attested
 from tests.service.deployment_maker import bearer
-from tests.service.kept_deployment import LOG, Kept, use
-
-
-@pytest.fixture(scope="module")
-def attested(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attested]:
-    """A deployment whose witness and authority answer during all tests."""
-    made = make_attested(tmp_path_factory.mktemp("attested"))
-    with made.outside():
-        yield made
-
-
-@pytest.fixture(scope="module")
-def original(attested: Attested) -> Kept:
-    """The deployment, used and stopped."""
-    return use(attested)
-
-
-@pytest.fixture
-def kept(original: Kept, tmp_path: Path) -> Kept:
-    """A copy that the test may spoil."""
-    return original.copy(tmp_path / "deployment")
+from tests.service.kept_deployment import LOG, Kept
 
 
 def test_a_sound_deployment_is_clean(original: Kept) -> None:

@@ -298,3 +298,22 @@ def test_bodies_are_read_strictly(client: Client, made: Made) -> None:
     capture = sealed_capture(client, made, PHOTO)
     assert keep(client, made, "head", capture, action="forget").status_code == 422
     assert keep(client, made, "head", capture, action="hold", extra=1).status_code == 422
+
+
+def test_the_doctor_tells_what_waits_for_people(client: Client, made: Made, clock: Clock) -> None:
+    """A period that ended and a hold that runs are counted; a capture is named in neither."""
+    captures = [sealed_capture(client, made, PHOTO) for _ in range(2)]
+    told = {one.name: one for one in examine(made.settings, datetime.now(UTC))}
+    assert told["retention.ended"].answer == "pass"
+    assert "retention.holds" not in told
+    assert keep(client, made, "head", captures[0], action="hold", reference="case-9").is_success
+    clock.ahead = timedelta(days=31)
+    told = {one.name: one for one in examine(made.settings, clock())}
+    ended, holds = told["retention.ended"], told["retention.holds"]
+    assert (ended.answer, holds.answer) == ("note", "note")
+    assert "The retention of 1 captures has ended" in ended.detail
+    assert holds.detail == "Legal holds run on 1 captures."
+    assert not any(capture in ended.detail + holds.detail for capture in captures)
+    assert request(client, made, "clerk", captures[1]).is_success
+    told = {one.name: one for one in examine(made.settings, clock())}
+    assert told["retention.ended"].answer == "pass"
