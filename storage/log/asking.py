@@ -121,17 +121,23 @@ class Asker:
         return asked.answer
 
     def _run(self) -> None:
-        while self._wait():
-            try:
-                self._mend()
-                self._send()
-                self._collect()
-            except StorageError:  # the server is away; everything is looked at again
-                self._broken = True
-                time.sleep(POLL_S)
-            self._give_up()
-        for one in (*self._queue, *self._open.values()):
-            self._settle(one, LogUnanswered("the server was stopped before the log had answered"))
+        try:
+            while self._wait():
+                try:
+                    self._mend()
+                    self._send()
+                    self._collect()
+                except StorageError:  # the server is away; everything is looked at again
+                    self._broken = True
+                    time.sleep(POLL_S)
+                self._give_up()
+        finally:  # also after a mistake of ours: nobody may wait for a thread that is gone
+            with self._wake:
+                self._closing = True
+                left = [*self._queue, *self._open.values()]
+            for one in left:
+                fault = LogUnanswered("the server was stopped before the log had answered")
+                self._settle(one, fault)
 
     def _wait(self) -> bool:
         """Until there is something to do; False in the end."""

@@ -173,6 +173,22 @@ class ClusterProcess(DemoProcess):
             assert time.monotonic() < deadline, self.output() + self.logs()
             time.sleep(0.1)
 
+    def wait_for_one_leader(self) -> None:
+        """Wait until every web node answers, and one of them says that it leads the log."""
+        deadline = time.monotonic() + PATIENCE_S
+        leading: list[bool] = []
+        while sorted(leading) != [False] * (self.web - 1) + [True]:
+            assert time.monotonic() < deadline, f"who leads: {leading}"
+            time.sleep(0.1)
+            leading = []
+            for port in self.kept["web_ports"].values():
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+                    [log] = answer.json()["logs"]
+                    leading.append(bool(log["leads"]))
+                except (httpx.HTTPError, ValueError, KeyError):
+                    break
+
 
 @contextmanager
 def cluster_folder() -> Generator[Path]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from service.setup.cluster import EVIDENCE_DB, FIRST, HEADS_DB, PROXY, STORE, fresh_ports
+from service.work.nodes import DEAD_AFTER_S
 from storage.log.leading import LEASE_S
 from tests.cluster.cluster_process import ClusterProcess
 from tests.stores.faulty import Act, Fault, Faulty
@@ -122,13 +123,13 @@ def _killed(name: str) -> "Act_":
     return act
 
 
-def _paused(name: str) -> "Act_":
+def _paused(name: str, at_least_s: float = 0.0) -> "Act_":
     def act(whole: Bench) -> Generator[None]:
         """Answers nothing for a while, as what is cut off does."""
         pid = whole.cluster.pid_of(name)
         os.kill(pid, signal.SIGSTOP)
         try:
-            time.sleep(whole.long_s)
+            time.sleep(max(whole.long_s, at_least_s))
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -185,14 +186,16 @@ def _leader_killed(whole: Bench) -> Generator[None]:
     yield from _killed(whole.cluster.leader())(whole)
 
 
-def _leader_paused(whole: Bench) -> Generator[None]:
-    """Stopped for longer than its lease: another one leads, and it may not when it wakes up."""
+def _two_leaders(whole: Bench) -> Generator[None]:
+    """The leader stops for longer than its lease and wakes up as one: only the other one is."""
     name = whole.cluster.leader()
     pid = whole.cluster.pid_of(name)
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(2 * LEASE_S)
         assert whole.cluster.leader() != name
+        os.kill(pid, signal.SIGCONT)
+        whole.cluster.wait_for_one_leader()
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -202,8 +205,9 @@ Act_ = Callable[[Bench], Generator[None]]
 FAULTS: Mapping[str, Act_] = {
     "node killed": _killed(FIRST),
     "leader killed": _leader_killed,
-    "leader paused": _leader_paused,
+    "two leaders attempted": _two_leaders,
     "worker killed": _killed(WORKER),
+    "worker paused": _paused(WORKER, 2 * DEAD_AFTER_S),
     "evidence database killed": _killed(EVIDENCE_DB),
     "evidence database restarted": _database_restarts,
     "evidence database away": _paused(EVIDENCE_DB),
@@ -221,10 +225,20 @@ FAULTS: Mapping[str, Act_] = {
 """Each on a cluster of two web nodes and two workers."""
 
 SAMPLE = (
-    *("leader killed", "leader paused", "worker killed"),
+    *("leader killed", "two leaders attempted", "worker killed"),
     *("evidence database restarted", "store answers 500", "disk full"),
 )
 """What `make test` tries; `make test-long` tries all."""
+
+
+def chosen(names: str) -> tuple[str, ...]:
+    """The faults that a list `name,name` names; `all` for all, nothing for the sample."""
+    if names in {"", "all"}:
+        return tuple(FAULTS) if names else SAMPLE
+    wanted = tuple(name.strip() for name in names.split(","))
+    if unknown := set(wanted) - set(FAULTS):
+        raise KeyError(f"no such fault: {', '.join(sorted(unknown))}")
+    return wanted
 
 
 def happen(name: str, whole: Bench) -> None:

@@ -77,7 +77,7 @@ class Field:
 
     def begin(self) -> "Working":
         """Let everybody work until they are told to stop."""
-        acts = [phone, phone, phone, drone, late_phone]
+        acts = [phone, phone, phone, drone, late_phone, late_reader]
         return Working([Worker(self, number, act) for number, act in enumerate(acts)])
 
     def figures(self, since: float = 0.0) -> str:
@@ -101,6 +101,7 @@ class Worker:
         self.chance = random.Random(f"{whole.seed} {number}")
         self.stop = threading.Event()
         self.order: list[int] = []
+        self.read_whole = 0
         whole.orders.append(self.order)
         headers = {**bearer(whole.token), "Content-Type": "application/json"}
         self._http = httpx.Client(base_url=whole.url, headers=headers, timeout=TIMEOUT_S)
@@ -155,6 +156,28 @@ class Worker:
             self.field.ledger.faults.append(f"content: {answer.status_code} {said}")
             return
         self.field.ledger.taken[sending.signed.id] = (sending, answer.json())
+
+    def read_late(self, sending: Sending, told: Any) -> None:  # noqa: ANN401  JSON
+        """Read a content's first bytes, and its others much later; what came whole is compared.
+
+        An answer that is cut off, because its node ended, promises nothing.
+        """
+        path = f"/v1/captures/{sending.signed.id}/content"
+        read = hashlib.sha256()
+        try:
+            with self._http.stream("GET", path) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    return
+                for number, chunk in enumerate(answer.iter_raw(4096)):
+                    read.update(chunk)
+                    if number == 0:
+                        self.stop.wait(LATE_S)
+        except httpx.TransportError:
+            return
+        self.read_whole += 1
+        if read.hexdigest() != told["sha256"]:
+            self.field.ledger.faults.append(f"GET {path}: other bytes than were taken")
 
     def fresh(self) -> Sending:
         """A capture with content of any size, most of them small."""
@@ -215,6 +238,14 @@ def late_phone(worker: Worker) -> None:
         yield whole[len(whole) // 2 :]
 
     worker.hand_in(sending, pieces)
+
+
+def late_reader(worker: Worker) -> None:
+    """Ask for what was taken, and stay away before the answer is read to its end."""
+    taken = list(worker.field.ledger.taken.values())
+    if taken:
+        worker.read_late(*worker.chance.choice(taken))
+    worker.stop.wait(1)
 
 
 def digest_of(content: bytes) -> str:

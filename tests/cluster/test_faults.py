@@ -20,14 +20,15 @@ from service.work.queue import State
 from storage.db.engine import Database
 from storage.db.tables import outbox
 from tests.cluster.cluster_process import cluster_folder
-from tests.cluster.faults import FAULTS, SAMPLE, Bench, bench, happen
+from tests.cluster.faults import Bench, bench, chosen, happen
 from tests.cluster.field import Field, digest_of, party_of
 from tests.crash.audit import Audit
 from tests.crash.ledger import Ledger
 from tests.tools import require_tool
 
-ALL = os.environ.get("FAULTS") == "all"
-NAMES = tuple(FAULTS) if ALL else SAMPLE
+CHOSEN = os.environ.get("FAULTS", "")
+ALL = CHOSEN == "all"
+NAMES = chosen(CHOSEN)
 LONG_S = 30.0 if ALL else 6.0
 CALM_S = 3.0
 PATIENCE_S = 240.0

@@ -17,10 +17,10 @@ from evidence.keys import P256Signer
 from evidence.statement import SignedStatement, open_statement
 from storage.db.engine import Database
 from storage.db.notices import Notices
-from storage.errors import LogRolledBack, StorageError, Unavailable
+from storage.errors import LogRolledBack, LogUnanswered, StorageError, Unavailable
 from storage.log import LogStores, Outcome, PendingStatement, Receipt, Submission, create_log
 from storage.log.joined import JoinedLog
-from storage.log.mail import Mail
+from storage.log.mail import Letter, Mail
 from storage.log.part import Part
 from storage.log.shared_heads import SharedHead, prepare_heads
 from tests.crash.appender import place_of
@@ -193,6 +193,23 @@ def test_an_unsigned_row_is_not_believed(join: Callable[[str], Node]) -> None:
     with pytest.raises(SignatureInvalid):
         answer.result(PATIENCE_S)
     assert first.log.latest().size == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_thread_that_is_gone(
+    join: Callable[[str], Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake that ends the asking thread is told to whoever waits, and to who comes later."""
+    _, second = join("first"), join("second")
+
+    def mistaken(_mail: Mail) -> list[Letter]:
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(Mail, "collect", mistaken)
+    with pytest.raises(LogUnanswered):
+        append(second.log, captures(SIGNER, 1))
+    with pytest.raises(Unavailable):
+        append(second.log, captures(SIGNER, 1))
 
 
 def test_who_lost_the_lead_follows_and_leads_again(join: Callable[[str], Node]) -> None:
