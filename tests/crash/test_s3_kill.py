@@ -23,7 +23,7 @@ from tests.tools import ROOT
 
 INTAKE = Intake(mode=LockMode.COMPLIANCE, days=1)
 PUTTER = Path(__file__).with_name("putter.py")
-STEPS = ["LIST", "PUT", "HEAD", "GET"]
+STEPS = ["GET", "LIST", "PUT", "GET VERSION"]
 """The requests of one put, in their order."""
 KILLED = -9
 WRITERS = 4
@@ -68,9 +68,10 @@ def test_a_client_killed_at_any_step_leaves_nothing_half(
     ready = threading.Event()
 
     def kill(line: str, now_done: bool) -> None:
-        """Kill the client at its step; the listing is the one that asks by a prefix."""
+        """Kill the client at its step; the listing asks by a prefix, and reading back a version."""
         method, _, target = line.partition(" ")
         now = "LIST" if "prefix=" in target else method
+        now += " VERSION" if "versionId=" in target else ""
         if staged.sha256 in target and now == step and now_done is done:
             assert ready.wait(30)
             started[0].kill()

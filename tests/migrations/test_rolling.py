@@ -110,7 +110,7 @@ def test_an_old_node_works_on_while_the_schema_grows(
     """Migrated under load; the old node goes on and starts again; the new one takes over."""
     made = make_deployment(tmp_path / "deployment", database_url=postgres.url(name))
     load = load_of(made)
-    old = ServerProcess(made.settings.folder)
+    old = ServerProcess(made.settings.folder, work="here")
     with old:
         old.start_ready()
         clients = load.to(old).begin("rolling")
@@ -122,7 +122,7 @@ def test_an_old_node_works_on_while_the_schema_grows(
         load.to(old).finish()
         assert load.ledger.faults == []
         old.stop()
-    new = ServerProcess(made.settings.folder, program=adds.folder)
+    new = ServerProcess(made.settings.folder, program=adds.folder, work="here")
     with new:
         new.start_ready()
         again = load.to(new).begin("new")
@@ -144,7 +144,7 @@ def test_an_old_node_does_not_start_where_something_was_taken_away(
     """It says that it is the one to be updated; nothing is written by it."""
     made = make_deployment(tmp_path / "deployment", database_url=postgres.url(name))
     takes.migrate(postgres.url(name, OWNER))
-    old = ServerProcess(made.settings.folder)
+    old = ServerProcess(made.settings.folder, work="here")
     with old:
         old.launch()
         assert old.process.wait(60) != 0
