@@ -174,14 +174,15 @@ class ClusterProcess(DemoProcess):
             time.sleep(0.1)
 
     def wait_for_one_leader(self) -> None:
-        """Wait until every web node answers, and one of them says that it leads the log."""
+        """Wait until every node and worker answers, and one of them says that it leads the log."""
         deadline = time.monotonic() + PATIENCE_S
         leading: list[bool] = []
-        while sorted(leading) != [False] * (self.web - 1) + [True]:
+        ports = [*self.kept["web_ports"].values(), *self.kept["worker_ports"].values()]
+        while sorted(leading) != [False] * (len(ports) - 1) + [True]:
             assert time.monotonic() < deadline, f"who leads: {leading}"
             time.sleep(0.1)
             leading = []
-            for port in self.kept["web_ports"].values():
+            for port in ports:
                 try:
                     answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
                     [log] = answer.json()["logs"]

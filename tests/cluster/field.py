@@ -120,7 +120,7 @@ class Worker:
             except httpx.TransportError:
                 time.sleep(PAUSE_S)
                 continue
-            if answer.status_code not in AGAIN:
+            if answer.status_code not in AGAIN and "retry-after" not in answer.headers:
                 now = time.monotonic()
                 self.field.answered.append(Answered(now, now - begun, sendings))
                 return answer
