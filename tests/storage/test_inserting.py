@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, event, select
 from sqlalchemy.exc import IntegrityError
@@ -50,9 +52,17 @@ def test_every_row_arrives_as_it_was(db: Database, count: int) -> None:
         assert rows == read(connection)
 
 
-def test_a_batch_is_a_handful_of_statements(db: Database) -> None:
+def test_a_batch_is_a_handful_of_statements(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred rows are two statements, which is why this exists."""
     seen: list[str] = []
+    execute = psycopg.RawCursor.execute
+
+    def counted(cursor: Any, query: Any, *values: Any, **how: Any) -> Any:  # noqa: ANN401
+        """What goes past SQLAlchemy, to PostgreSQL."""
+        seen.append(query.decode()[:6])
+        return execute(cursor, query, *values, **how)
+
+    monkeypatch.setattr(psycopg.RawCursor, "execute", counted)
     with db.write() as connection:
         event.listen(
             connection, "before_cursor_execute", lambda *call: seen.append(str(call[2])[:6])
