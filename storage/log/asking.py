@@ -70,6 +70,7 @@ class Asker:
         self._woken = False
         self._broken = False
         self._closing = False
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-asker", daemon=True)
 
     @property
@@ -87,6 +88,7 @@ class Asker:
         """Take nothing more, and tell whoever waits that there was no answer."""
         with self._wake:
             self._closing = True
+            self._ending.set()
             self._wake.notify()
         if self._thread.ident is not None:
             self._thread.join()
@@ -129,7 +131,7 @@ class Asker:
                     self._collect()
                 except StorageError:  # the server is away; everything is looked at again
                     self._broken = True
-                    time.sleep(POLL_S)
+                    self._ending.wait(POLL_S)
                 self._give_up()
         finally:  # also after a mistake of ours: nobody may wait for a thread that is gone
             with self._wake:

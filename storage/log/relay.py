@@ -53,6 +53,7 @@ class Relay:
         self._wake = threading.Condition()
         self._woken = True
         self._closing = False
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-relay", daemon=True)
 
     def start(self) -> None:
@@ -69,6 +70,7 @@ class Relay:
         """Take nothing more; what is taken is still answered by `close`."""
         with self._wake:
             self._closing = True
+            self._ending.set()
             self._wake.notify()
         if self._thread.ident is not None:
             self._thread.join()
@@ -90,7 +92,7 @@ class Relay:
                 self._sweep()
             except StorageError:  # the server is away, and may have lost rows: all is taken again
                 self._taken.clear()
-                time.sleep(POLL_S)
+                self._ending.wait(POLL_S)
                 continue
             with self._wake:
                 if not (taken or self._woken or self._answered or self._closing):

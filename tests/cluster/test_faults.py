@@ -32,6 +32,8 @@ NAMES = chosen(CHOSEN)
 LONG_S = 30.0 if ALL else 6.0
 CALM_S = 3.0
 PATIENCE_S = 240.0
+READ_S = 15.0
+"""A connection that died in a fault may be noticed when it is used next."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if ALL else 900)]
 
@@ -69,9 +71,19 @@ class ClusterAudit(Audit):
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
             for capture, (sending, told) in self.ledger.taken.items():
-                read = http.get(f"/v1/captures/{capture}/content")
+                read = self._read(http, capture)
                 assert read.status_code == 200, read.text
                 assert digest_of(read.content) == told["sha256"] == digest_of(sending.content)
+
+    def _read(self, http: httpx.Client, capture: str) -> httpx.Response:
+        """Read a content; what is told to come again comes again, for a while."""
+        end = time.monotonic() + READ_S
+        while True:
+            read = http.get(f"/v1/captures/{capture}/content")
+            if read.status_code != 503 or time.monotonic() > end:
+                return read
+            print(f"read again: {read.text}")  # noqa: T201  so that it can be told
+            time.sleep(1)
 
 
 def settle(audit_settings: Any) -> None:  # noqa: ANN401  the settings of a node
