@@ -86,6 +86,7 @@ def get_readiness(
         checks[f"publication_{organ.log_id}"] = status.publication is None
         checks[f"server_key_{organ.id}"] = _enrolled(organ)
         if isinstance(organ.log, JoinedLog):
+            checks[f"joined_{organ.log_id}"] = organ.log.alive
             checks[f"leader_{organ.log_id}"] = status.leads or status.leader is not None
     failed = sorted(name for name, passed in checks.items() if not passed)
     return Response(

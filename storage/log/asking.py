@@ -74,6 +74,11 @@ class Asker:
         self._thread = threading.Thread(target=self._run, name="log-asker", daemon=True)
 
     @property
+    def alive(self) -> bool:
+        """Whether somebody asks."""
+        return self._thread.is_alive()
+
+    @property
     def waited_s(self) -> float:
         """How long the oldest submission of this process waits."""
         with self._wake:

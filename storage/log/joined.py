@@ -94,8 +94,7 @@ class JoinedLog(OpenLog):
             IntegrityAlarm: something of ours is damaged; `fsck` tells what.
             Unavailable: a store does not answer.
         """
-        part = self._part
-        self._courier = courier
+        part, self._courier = self._part, courier
         self._note_standing()
         if not (self._may_try() and self._try_to_lead()):
             self._now: LogReader = self._follow()
@@ -221,6 +220,11 @@ class JoinedLog(OpenLog):
         return self._term
 
     @property
+    def alive(self) -> bool:
+        """Whether this process still elects and asks; no thread comes back by itself."""
+        return self._elector.is_alive() and self._asker.alive
+
+    @property
     def leads(self) -> bool:
         """Whether this process sequences it now."""
         led = self._led
@@ -275,8 +279,8 @@ class JoinedLog(OpenLog):
             self._now.refresh()
 
     def _note_standing(self) -> None:
-        stores = self._part.stores
-        self._standing, self._seen_at = standing(stores.db, stores.log_id), time.monotonic()
+        self._standing = standing(self._part.stores.db, self._part.stores.log_id)
+        self._seen_at = time.monotonic()
 
     def _left_s(self) -> float:
         """Seconds until others may try, as far as was seen last."""
@@ -291,7 +295,6 @@ class JoinedLog(OpenLog):
         """Hear the witnesses, take the log, recover it; False where another was faster."""
         part = self._part
         heard = part.witnessed()
-        candidate = Candidate(node=part.node, channel=part.notices.channel)
         try:
             led = Log.open(
                 part.stores,
@@ -301,7 +304,7 @@ class JoinedLog(OpenLog):
                 confirmed=heard.enough,
                 published=part.published,
                 period_s=part.period_s,
-                candidate=candidate,
+                candidate=Candidate(node=part.node, channel=part.notices.channel),
             )
         except (Unavailable, HeadConflict):  # or a store is away, or the head moved meanwhile
             return False
@@ -369,8 +372,7 @@ class JoinedLog(OpenLog):
             self._led = self._relay = None  # its tree is read until there is another
 
     def _follow(self) -> FollowedLog:
-        keys = self._part.signer.verifier_keys
-        return FollowedLog(self._part.stores, keys, self.cosignatures)
+        return FollowedLog(self._part.stores, self._part.signer.verifier_keys, self.cosignatures)
 
     def _leader(self) -> str:
         return "" if self._standing is None else self._standing.channel

@@ -205,9 +205,11 @@ def test_nobody_waits_for_a_thread_that_is_gone(
     def mistaken(_mail: Mail) -> list[Letter]:
         raise TypeError("a mistake")
 
+    assert second.log.alive
     monkeypatch.setattr(Mail, "collect", mistaken)
     with pytest.raises(LogUnanswered):
         append(second.log, captures(SIGNER, 1))
+    until(lambda: not second.log.alive)  # which makes the node not ready
     with pytest.raises(Unavailable):
         append(second.log, captures(SIGNER, 1))
 
